@@ -1,0 +1,10 @@
+"""The app's start: roles as permissions, system checks."""
+
+from django.apps import AppConfig
+
+
+class ConversionsConfig(AppConfig):
+    name = "conversions"
+
+    def ready(self) -> None:
+        from . import checks, roles  # noqa: F401  (registers checks and permissions)

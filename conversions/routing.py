@@ -1,0 +1,5 @@
+"""The web sockets."""
+
+from typing import Any
+
+websocket_urlpatterns: list[Any] = []

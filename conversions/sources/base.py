@@ -1,0 +1,48 @@
+"""What every kind of source can do."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from django import forms
+
+from ..plan import Guest, Plan
+from ..problems import Problem
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a look at a source told: the guest, and what a person should know before going on."""
+
+    guest: Guest
+    concerns: tuple[Problem, ...] = ()  #: warnings; a thing that forbids the conversion is a RefusedError instead
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class Source(ABC):
+    kind: str
+    label: str  #: "Disk image on the server"
+    help: str  #: one sentence for somebody who has never seen virt-v2v
+    #: The fields of the wizard's first step and of the API's "source" object.  cleaned_data is Plan.source.settings.
+    form_class: type[forms.Form]
+
+    @abstractmethod
+    def look(self, settings: dict[str, Any]) -> Finding:
+        """Looks at the source (up to some seconds).  Raises RefusedError with what is wrong and what helps."""
+
+    @abstractmethod
+    def input_args(self, plan: Plan, secrets: Path) -> list[str]:
+        """virt-v2v's options for the input, without the guest: ["-i", "disk", "-if", "raw"]."""
+
+    @abstractmethod
+    def guest_args(self, plan: Plan) -> list[str]:
+        """What stands after "--": file names or the guest's name."""
+
+    def vet(self, plan: Plan) -> list[dict[str, Any]]:
+        """What the agent is to vet before virt-v2v sees it: Job.vet of jobdir.py."""
+        return []
+
+    def scratch_needed(self, plan: Plan) -> int:
+        """Bytes needed in the temporary folder beside the output, as for an OVA that must be unpacked."""
+        return 0
