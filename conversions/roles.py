@@ -36,7 +36,7 @@ is_admin = _has("admin")
 has_role = _has(*ROLES)
 
 
-@rules.predicate
+@rules.predicate  # type: ignore[untyped-decorator]
 def owns(user: Any, thing: Any) -> bool:
     """Without a thing the question is whether the user may at all: then it is yes."""
     return thing is None or thing.owner_id == user.pk

@@ -105,7 +105,7 @@ else:
     DATABASES = {
         "default": {
             "ENGINE": "django.db.backends.sqlite3",
-            "NAME": DATA_DIR / "v2vweb.sqlite3",
+            "NAME": str(DATA_DIR / "v2vweb.sqlite3"),
             "OPTIONS": {
                 # IMMEDIATE: a transaction that reads and then writes waits for its turn instead of failing at once.
                 "transaction_mode": "IMMEDIATE",

@@ -1,0 +1,357 @@
+"""What tests share: a data folder of their own, people, the lab's guest, the real thing as processes, Chromium.
+
+A test file of one subject that needs more fixtures puts them into tests/fixtures_<subject>.py; those are found here.
+"""
+
+import contextlib
+import fcntl
+import http.cookiejar
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parent.parent
+LAB = PROJECT / "tests" / "lab"
+CACHE = Path(os.environ.get("V2VWEB_LAB_CACHE") or Path.home() / ".cache" / "v2vweb-lab")
+
+# Before Django's settings are read: whatever the developer's shell says, tests stay out of the project's data folder.
+# A short path: unix sockets of virt-v2v's helpers lie below it, and theirs are limited to 107 bytes.
+for _name in [n for n in os.environ if n.startswith("V2VWEB_")] + ["DATABASE_URL", "REDIS_URL"]:
+    if _name not in ("V2VWEB_LAB_CACHE", "V2VWEB_KEEP"):
+        os.environ.pop(_name, None)
+DATA = Path(tempfile.mkdtemp(prefix="v2vweb-test-"))
+os.environ |= {
+    "V2VWEB_DATA_DIR": str(DATA),
+    "DJANGO_SETTINGS_MODULE": "v2vweb.settings",
+    "LIBGUESTFS_BACKEND": "direct",
+    "LIBGUESTFS_BACKEND_SETTINGS": "force_tcg",  # a KVM device may exist and hang
+}
+sys.path.insert(0, str(PROJECT))
+
+import django  # noqa: E402
+
+django.setup()
+
+pytest_plugins = [f"tests.{path.stem}" for path in sorted(Path(__file__).parent.glob("fixtures_*.py"))]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Quick ones first; the browser's last, because Playwright's loop stays in the thread."""
+
+    def weight(item: pytest.Item) -> int:
+        return 2 * bool(item.get_closest_marker("browser")) or int(bool(item.get_closest_marker("real")))
+
+    items.sort(key=weight)
+
+
+def pytest_unconfigure() -> None:
+    if not os.environ.get("V2VWEB_KEEP"):
+        shutil.rmtree(DATA, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _quick_settings() -> Iterator[None]:
+    """In this process passwords are hashed quickly, and pages do not need collected static files."""
+    from django.conf import settings
+    from django.test import override_settings
+
+    storages = settings.STORAGES | {"staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}}
+    with override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"], STORAGES=storages):
+        yield
+
+
+# --- people -------------------------------------------------------------------------------------------------------
+
+#: name -> role; "stranger" has an account and no role
+PEOPLE = {"alice": "operator", "bob": "viewer", "charlie": "requester", "stranger": None}
+PASSWORD = "correct-horse-battery"
+
+
+def _person(name: str, role: str | None) -> Any:
+    from django.contrib.auth.models import Group, User
+
+    user = User.objects.create_user(name, password=PASSWORD)
+    if role:
+        user.groups.add(Group.objects.get_or_create(name=role)[0])
+    return user
+
+
+@pytest.fixture
+def alice(db: None) -> Any:
+    """An operator."""
+    return _person("alice", "operator")
+
+
+@pytest.fixture
+def bob(db: None) -> Any:
+    """A viewer."""
+    return _person("bob", "viewer")
+
+
+@pytest.fixture
+def charlie(db: None) -> Any:
+    """A requester: the help desk."""
+    return _person("charlie", "requester")
+
+
+@pytest.fixture
+def stranger(db: None) -> Any:
+    """Somebody with an account and without a role."""
+    return _person("stranger", None)
+
+
+@pytest.fixture
+def root_admin(db: None) -> Any:
+    """The first administrator."""
+    from django.contrib.auth.models import User
+
+    return User.objects.create_superuser("admin", password=PASSWORD)
+
+
+@pytest.fixture
+def log_in() -> Callable[[Any], Any]:
+    """log_in(alice) is a Django test client with alice's session."""
+    from django.test import Client
+
+    def client_of(user: Any) -> Any:
+        client = Client()
+        client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+        return client
+
+    return client_of
+
+
+# --- the lab's guest ----------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def cached(path: Path) -> Iterator[Path]:
+    """The path of a cached file, under a lock of its own: of several test runs at once one makes it, the others wait."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f"{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield path
+
+
+@pytest.fixture(scope="session")
+def guest_image() -> Path:
+    """A raw disk image with a small real Debian that boots.  Never write to it: copy it, or lay an overlay on it.
+
+    Made once (about three minutes) and kept outside the project in $V2VWEB_LAB_CACHE.
+    """
+    with cached(CACHE / "guest.img") as image:
+        if not image.exists():
+            if os.geteuid() != 0:
+                pytest.skip(f"only root can make the lab's guest, and there is none in {CACHE}")
+            with (CACHE / "guest.log").open("w") as log:
+                done = subprocess.run(
+                    [LAB / "make-guest.sh", image, "web01", "1G"],
+                    env=os.environ | {"GUEST_CACHE": str(CACHE / "guest-root")},
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    timeout=1500,
+                )
+            assert done.returncode == 0, f"make-guest.sh failed: see {log.name}"
+        return image
+
+
+@pytest.fixture(scope="session")
+def guest_ova(guest_image: Path) -> Path:
+    """The same guest as an OVA, as VMware's tools write it: streamOptimized disk, OVF, SHA-256 manifest."""
+    from tests.lab.ova import make_ova
+
+    with cached(CACHE / "guest.ova") as ova:
+        if not ova.exists() or ova.stat().st_mtime < guest_image.stat().st_mtime:
+            make_ova(guest_image, ova, name="web01")
+        return ova
+
+
+# --- the real thing -----------------------------------------------------------------------------------------------
+
+
+class Site:
+    """v2vweb as people run it: web and conductor as processes, on a free port, with a data folder of its own."""
+
+    admin_password = "an-administrators-password"
+
+    def __init__(self, **environment: str) -> None:
+        # Not under pytest's tmp_path: that is too long for the unix sockets of virt-v2v's helpers.
+        self.folder = Path(tempfile.mkdtemp(prefix="v2v-site-"))
+        self.data_dir = self.folder / "data"
+        self.source_root = self.folder / "images"
+        self.source_root.mkdir()
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.environment = os.environ | {
+            "V2VWEB_DATA_DIR": str(self.data_dir),
+            "V2VWEB_PORT": str(self.port),
+            "V2VWEB_ADMIN_PASSWORD": self.admin_password,
+            "V2VWEB_SOURCE_ROOTS": str(self.source_root),
+            "V2VWEB_ACCELERATION": "tcg",
+            **environment,
+        }
+        self.log = self.folder / "serve.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Starts everything and returns when pages are served."""
+        subprocess.run([sys.executable, "setup/assets.py"], cwd=PROJECT, env=self.environment, check=True, timeout=120)
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "v2vweb.serve"],
+                cwd=PROJECT,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                break
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}/login/", timeout=10):
+                return
+            time.sleep(0.1)
+        raise AssertionError(f"v2vweb did not start:\n{self.log.read_text()}")
+
+    def stop(self) -> None:
+        """Stops web and conductor as SIGTERM does; conversions that run go on."""
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(30)
+
+    def pids(self, *words: str) -> list[int]:
+        """Our processes whose command line has all these words: pids("conduct") is the conductor's."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if f"V2VWEB_DATA_DIR={self.data_dir}\0".encode() in (folder / "environ").read_bytes():
+                    command = (folder / "cmdline").read_bytes().decode(errors="replace")
+                    if all(word in command for word in words):
+                        found.append(int(folder.name))
+        return found
+
+    def manage(self, *args: str, timeout: float = 60) -> str:
+        """What `manage.py ARGS` prints."""
+        done = subprocess.run(
+            [sys.executable, "manage.py", *args],
+            cwd=PROJECT,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+        assert done.returncode == 0, f"manage.py {args[0]} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def add_people(self) -> None:
+        """Adds alice, bob, charlie and the stranger (PEOPLE), all with PASSWORD."""
+        self.manage(
+            "shell",
+            "--no-imports",
+            "-c",
+            "from django.contrib.auth.models import Group, User\n"
+            f"for name, role in {PEOPLE!r}.items():\n"
+            f"    user = User.objects.create_user(name, password={PASSWORD!r})\n"
+            "    if role:\n"
+            "        user.groups.add(Group.objects.get(name=role))\n",
+        )
+
+    def cookies(self, user: str = "admin", password: str = "") -> list[dict[str, Any]]:
+        """Logs in over HTTP and returns the cookies in the form that Playwright's add_cookies() takes."""
+        jar = http.cookiejar.CookieJar()
+        browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(jar))
+        page = browser.open(f"{self.url}/login/", timeout=20).read().decode()
+        token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page)
+        assert token, page
+        if not password:
+            password = self.admin_password if user == "admin" else PASSWORD
+        form = {"csrfmiddlewaretoken": token[1], "username": user, "password": password}
+        with contextlib.suppress(urllib.error.HTTPError):  # where it leads to is not this function's matter
+            browser.open(f"{self.url}/login/", urllib.parse.urlencode(form).encode(), timeout=20).read()
+        cookies = [{"name": c.name, "value": c.value or "", "url": self.url} for c in jar]
+        assert any(c["name"] == "sessionid" for c in cookies), f"{user} could not log in"
+        return cookies
+
+    def close(self) -> None:
+        """Ends everything, the conversions' agents too, and removes the folder."""
+        self.stop()
+        for sign in (signal.SIGTERM, signal.SIGKILL):
+            for _ in range(50):
+                left = self.pids()
+                for pid in left:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, sign)
+                if not left:
+                    break
+                time.sleep(0.2)
+        if os.environ.get("V2VWEB_KEEP"):
+            print(f"kept: {self.folder}")
+        else:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@pytest.fixture
+def make_site() -> Iterator[Callable[..., Site]]:
+    """make_site(V2VWEB_MAX_RUNNING="1") is a Site that runs; all end with the test."""
+    with contextlib.ExitStack() as stack:
+
+        def make(**environment: str) -> Site:
+            site = Site(**environment)
+            stack.callback(site.close)
+            site.start()
+            return site
+
+        yield make
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    """One running v2vweb for all tests of a file, with alice, bob, charlie and the stranger in it."""
+    site = Site()
+    try:
+        site.start()
+        site.add_people()
+        yield site
+    finally:
+        site.close()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """Debian's Chromium.  Of a module and not of the session: while it is there, Django thinks it is in an event loop."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    program = shutil.which("chromium")
+    if not program:
+        pytest.skip("Debian's package chromium is not installed")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(
+            executable_path=program,
+            args=[
+                "--no-sandbox",
+                "--disable-gpu",
+                "--no-first-run",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+            ],
+        )
+        yield browser
+        browser.close()
