@@ -219,6 +219,17 @@ class ApiToken(models.Model):
         return f"{self.hint}… of {self.user}"
 
 
+class OneTimePassword(models.Model):
+    """Its being there says: the person's password was made by an administrator and is to be changed at the next login."""
+
+    user = models.OneToOneField(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="one_time_password")
+    made_by = models.CharField(max_length=150, blank=True)
+    created = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return f"one-time password of {self.user}"
+
+
 class Lease(models.Model):
     """Who conducts: one row, taken by a guarded UPDATE, renewed every few seconds, free when it has run out."""
 

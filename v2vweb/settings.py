@@ -1,25 +1,30 @@
 """Django's settings, from the environment (environment.py) and nothing else."""
 
+import contextlib
+import os
 import secrets
+import tempfile
 from pathlib import Path
 
 import dj_database_url
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
-from pydantic import ValidationError
 
-from .environment import PROJECT, Environment, variable
+from .environment import PROJECT, WrongSettingError, read_environment
 
 try:
-    ENV = Environment()
-except ValidationError as error:
-    raise ImproperlyConfigured(
-        "; ".join(f"{variable(str(e['loc'][0]))}: {e['msg']}" if e["loc"] else e["msg"] for e in error.errors())
-    ) from None
+    ENV = read_environment()
+except WrongSettingError as error:
+    raise ImproperlyConfigured(str(error)) from None
 
 BASE_DIR = PROJECT
 DATA_DIR = ENV.data_dir
-DATA_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
+try:
+    DATA_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
+except OSError as error:
+    raise ImproperlyConfigured(
+        f'V2VWEB_DATA_DIR is "{DATA_DIR}": the folder cannot be made ({error.strerror}).'
+    ) from None
 SOURCE_ROOTS = ENV.source_roots
 SECRETS_KEY_FILE = DATA_DIR / "secrets.key"
 
@@ -27,12 +32,19 @@ SECRETS_KEY_FILE = DATA_DIR / "secrets.key"
 def _secret_key(path: Path) -> str:
     """Django's signing key, made at the first start and kept beside the data."""
     try:
-        with path.open("x") as file:
-            path.chmod(0o600)
-            file.write(secrets.token_urlsafe(50))
-    except FileExistsError:
-        pass
-    return path.read_text()
+        if not path.exists():
+            # link() and not rename(): of two processes that start at once, the first one's key stays, seen whole.
+            fd, name = tempfile.mkstemp(dir=path.parent, prefix=".django.")
+            with os.fdopen(fd, "w") as file:
+                file.write(secrets.token_urlsafe(50))
+            with contextlib.suppress(FileExistsError):
+                os.link(name, path)
+            Path(name).unlink()
+        return path.read_text()
+    except OSError as error:
+        raise ImproperlyConfigured(
+            f'V2VWEB_DATA_DIR is "{DATA_DIR}": {path.name} in it cannot be made or read ({error.strerror}).'
+        ) from None
 
 
 SECRET_KEY = _secret_key(DATA_DIR / "django.key")
@@ -73,6 +85,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "conversions.people.FirstLoginMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
@@ -96,11 +109,11 @@ TEMPLATES = [
     },
 ]
 
+FORM_RENDERER = "conversions.patternfly.PatternFly"
+
 if ENV.database_url:
-    try:
-        DATABASES = {"default": dj_database_url.parse(ENV.database_url, conn_max_age=60)}
-    except (dj_database_url.ParseError, dj_database_url.UnknownSchemeError) as error:
-        raise ImproperlyConfigured(f"DATABASE_URL: {error}") from None
+    # No persistent connections: under ASGI each of them would belong to a thread that may never come again.
+    DATABASES = {"default": dj_database_url.parse(ENV.database_url, conn_max_age=0)}
 else:
     DATABASES = {
         "default": {
