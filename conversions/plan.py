@@ -74,7 +74,9 @@ class Options(Frozen):
     """What virt-v2v is told about the guest, whatever the source."""
 
     root: str = "first"  #: "first", "single" or a device: virt-v2v would ask on a terminal otherwise
-    luks_keys: int = 0  #: how many passphrases there are; the texts are secrets, not here
+    luks_keys: int = 0  #: how many passphrases there are; the texts are secrets "luks-0", "luks-1", ..., not here
+    #: For each passphrase the encrypted devices it is tried on: LUKS UUIDs, or libguestfs names ("/dev/sda2").
+    luks_ids: tuple[tuple[str, ...], ...] = ()
 
 
 class Plan(Frozen):

@@ -26,3 +26,12 @@ class RefusedError(Exception):
         self.problem = problem
         self.field = field
         self.status = status
+
+
+def size_words(size: int) -> str:
+    """A number of bytes for people: 1536 -> "1.5 KiB"."""
+    value, units = float(size), ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"]
+    while value >= 1024 and len(units) > 1:
+        value /= 1024
+        units.pop(0)
+    return f"{value:.0f} {units[0]}" if value >= 10 or units[0] == "bytes" else f"{value:.1f} {units[0]}"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from django import forms
+from django.core.exceptions import ValidationError
 
 from ..plan import Guest, Plan
 from ..problems import Problem
@@ -18,6 +19,14 @@ class Finding:
     guest: Guest
     concerns: tuple[Problem, ...] = ()  #: warnings; a thing that forbids the conversion is a RefusedError instead
     facts: dict[str, Any] = field(default_factory=dict)
+
+
+class FormProblem(ValidationError):
+    """A form's error that knows its Problem, so that wizard, API and command line can all say what to do next."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(f"{problem.text} {problem.action}".strip(), code=problem.code)
+        self.problem = problem
 
 
 class Source(ABC):
