@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.test import Client
+from asgiref.sync import sync_to_async
+from django.contrib.auth.models import User
+from django.test import AsyncClient, Client
 from django.utils import timezone
 
 from conversions import tokens
@@ -391,13 +393,60 @@ def test_a_senseless_offset_is_refused(logged: Conversion, as_alice: Api, offset
     assert refused(as_alice.get(f"{URL}/{logged.pk}/log", offset=offset), 422)["field"] == "offset"
 
 
+@pytest.mark.django_db(transaction=True)
 async def test_a_long_log_is_streamed_and_not_read_into_memory(logged: Conversion) -> None:
-    from conversions.views.api import PIECE, _pieces_async
-
-    logged.jobdir.log.write_bytes(b"0123456789" * PIECE)
-    pieces = [piece async for piece in _pieces_async(logged.jobdir.log, 3, 10 * PIECE)]
-    assert max(map(len, pieces)) == PIECE
+    logged.jobdir.log.write_bytes(b"0123456789" * 100_000)
+    text = (await sync_to_async(tokens.create)(await User.objects.aget()))[1]
+    headers = {"authorization": f"Bearer {text}"}
+    response = await AsyncClient().get(f"{URL}/{logged.pk}/log?offset=3", headers=headers)
+    assert response.streaming and response.is_async
+    pieces = [piece async for piece in response]
+    assert len(pieces) > 1
     assert b"".join(pieces) == logged.jobdir.log.read_bytes()[3:]
+
+
+# -- files ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def converted(alice: Any, settings: Any, tmp_path: Path) -> Conversion:
+    settings.DATA_DIR = tmp_path
+    files = {"web01-sda": bytes(range(256)) * 100, "web01.yaml": b"kind: VirtualMachine\n"}
+    artifacts = [{"name": name, "size": len(data), "allocated": len(data)} for name, data in files.items()]
+    row = make(alice, state=State.SUCCEEDED, artifacts=artifacts)
+    row.output_dir.mkdir(parents=True)
+    for name, data in files.items():
+        (row.output_dir / name).write_bytes(data)
+    (row.output_dir / "not-a-result").write_text("private")
+    return row
+
+
+def test_each_result_has_an_address_that_takes_the_token(converted: Conversion, as_alice: Api) -> None:
+    told = as_alice.get(f"{URL}/{converted.pk}").json()
+    assert told["progress"]["percent"] == 100
+    assert [(one["name"], one["size"]) for one in told["artifacts"]] == [("web01-sda", 25600), ("web01.yaml", 21)]
+    for one in told["artifacts"]:
+        response = as_alice.get(one["url"])
+        assert b"".join(response) == (converted.output_dir / one["name"]).read_bytes()
+        head = as_alice.client.head(one["url"])
+        assert (head.status_code, head["Content-Length"], head["Accept-Ranges"]) == (200, str(one["size"]), "bytes")
+    assert refused(Client().get(told["artifacts"][0]["url"]), 401)
+
+
+def test_a_broken_download_goes_on(converted: Conversion, as_alice: Api) -> None:
+    response = as_alice.client.get(f"{URL}/{converted.pk}/files/web01-sda", headers={"Range": "bytes=1000-"})
+    assert (response.status_code, response["Content-Range"]) == (206, "bytes 1000-25599/25600")
+    assert b"".join(response) == (converted.output_dir / "web01-sda").read_bytes()[1000:]
+
+
+@pytest.mark.parametrize(
+    "name", ["not-a-result", "../1-web01/web01.yaml", "..%2F..%2Fdjango.key", "%2Fetc%2Fpasswd", "web01"]
+)
+def test_only_results_are_handed_out(converted: Conversion, as_alice: Api, name: str) -> None:
+    assert refused(as_alice.get(f"{URL}/{converted.pk}/files/{name}"), 404)
+
+
+# -- events -----------------------------------------------------------------------------------------------------------
 
 
 def test_events_come_in_order_after_the_last_one_known(alice: Any, as_alice: Api) -> None:

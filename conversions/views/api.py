@@ -1,20 +1,19 @@
 """The REST API: the same plan, permissions and words as the pages, for programs."""
 
-from collections.abc import AsyncIterator, Iterator
 from functools import wraps
-from pathlib import Path
 from typing import Any
 
-from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from ninja import Query, Status
 
 from ..access import check
 from ..jobdir import JobDir
+from ..logs import chunks
 from ..models import Conversion
 from ..planning import create_conversion, make_plan
 from ..problems import Problem, RefusedError
+from ..results import serve_artifact, stream
 from ..roles import visible_to
 from ..schemas import (
     ConversionIn,
@@ -31,7 +30,6 @@ from ..states import State
 from .api_frame import REFUSALS, api, refusal, router
 
 EVENTS_AT_ONCE = 1000
-PIECE = 256 * 1024
 
 
 def rows(request: HttpRequest) -> Any:
@@ -156,23 +154,6 @@ _FILE: dict[str, Any] = {
 }
 
 
-def _pieces(path: Path, start: int, end: int) -> Iterator[bytes]:
-    if start >= end:
-        return
-    with path.open("rb") as file:
-        file.seek(start)
-        while start < end and (piece := file.read(min(PIECE, end - start))):
-            start += len(piece)
-            yield piece
-
-
-async def _pieces_async(path: Path, start: int, end: int) -> AsyncIterator[bytes]:
-    """Under ASGI Django would read a plain iterator to its end before it sends the first byte."""
-    pieces = _pieces(path, start, end)
-    while piece := await sync_to_async(lambda: next(pieces, b""), thread_sensitive=False)():
-        yield piece
-
-
 @router.get(
     "/conversions/{int:id}/log",
     summary="The log from a byte on",
@@ -189,14 +170,15 @@ def log(request: HttpRequest, id: int, place: Query[Place]) -> HttpResponseBase:
     path = JobDir.of(settings.DATA_DIR, found.pk, attempt).log
     end = path.stat().st_size if path.exists() else 0
     start = min(place.offset, end)
-    response = StreamingHttpResponse(
-        _pieces_async(path, start, end) if hasattr(request, "scope") else _pieces(path, start, end),
-        content_type="text/plain; charset=utf-8",
-    )
-    response["Content-Length"] = str(end - start)
-    response["X-Next-Offset"] = str(end)
-    response["X-Attempt"] = str(attempt)
-    return response
+    headers = {
+        "Content-Length": str(end - start),
+        "X-Next-Offset": str(end),
+        "X-Attempt": str(attempt),
+        "Cache-Control": "private, no-store",
+        "X-Content-Type-Options": "nosniff",
+    }
+    pieces = lambda: chunks(path, start, end) if start < end else iter(())  # noqa: E731
+    return stream(request, pieces, headers, content_type="text/plain; charset=utf-8")
 
 
 @router.get(
@@ -205,10 +187,9 @@ def log(request: HttpRequest, id: int, place: Query[Place]) -> HttpResponseBase:
     openapi_extra=_FILE,
     url_name="file",
 )
+@router.api_operation(["HEAD"], "/conversions/{int:id}/files/{path:name}", include_in_schema=False, url_name="file")
 def file(request: HttpRequest, id: int, name: str) -> HttpResponseBase:
     """A disk or the YAML.  Takes Range, so that a broken download can go on."""
-    from ..results import serve_artifact
-
     return serve_artifact(request, row(request, id), name)
 
 
