@@ -185,8 +185,8 @@ class Draft(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="drafts")
-    data = models.JSONField(default=dict)  #: step name -> that step's cleaned form data, without secrets
-    secrets = EncryptedJSONField(null=True)  #: as Conversion.secrets
+    data = models.JSONField(default=dict)  #: what was typed and found so far, without secrets: see drafts.py
+    secrets = EncryptedJSONField(null=True)  #: {"luks_keys": [{"key": "passphrase", "device": "/dev/sda2" or ""}]}
     #: Counts saves.  A form carries the number it was shown with; a save with an old one is told so, not merged.
     version = models.PositiveIntegerField(default=1)
     conversion = models.OneToOneField(

@@ -135,7 +135,7 @@ def _note_one_time_password(sender: Any, request: HttpRequest, user: Any, **kwar
 
 
 def password_was_changed(request: HttpRequest) -> None:
-    OneTimePassword.objects.filter(user_id=request.user.pk).delete()
+    OneTimePassword.objects.filter(user__pk=request.user.pk or 0).delete()
     request.session.pop(SESSION_FLAG, None)
 
 

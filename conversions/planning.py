@@ -62,6 +62,10 @@ def make_plan(
     cleaned = _clean(OptionsForm, options, "options")
     planned_source = _source(source)
     finding = _look(planned_source)
+    # What the look settled beside what the form said: where the disks of an OVA are, for example.
+    planned_source = plan.Source(
+        kind=planned_source.kind, settings=planned_source.settings | finding.facts.get("settings", {})
+    )
     ids = pair_keys(cleaned["luks_keys"], finding.facts.get("luks", []))
     made = Plan(
         name=name,
@@ -80,9 +84,12 @@ def preview(made: Plan) -> Command:
     return build_command(made, output_dir=output / f"NUMBER-{made.name}", secrets_dir=jobs / "secrets")
 
 
-def create_conversion(plan: Plan, secrets: Secrets, owner: Any, draft: Draft | None = None) -> Conversion:
+def create_conversion(
+    plan: Plan, secrets: Secrets, owner: Any, draft: Draft | None = None, *, by: Any = None
+) -> Conversion:
     """Queues a conversion.  With a draft: exactly once, whoever presses Start and however often; then the existing one is
-    returned.  Raises RefusedError when the plan's space is not there."""
+    returned.  `by` is who pressed Start, when that is not the owner: an operator may start what a requester has prepared.
+    Raises RefusedError when the plan's space is not there."""
     if draft is not None and (existing := _started(draft)):
         return existing
     space.check(plan)
@@ -99,7 +106,7 @@ def create_conversion(plan: Plan, secrets: Secrets, owner: Any, draft: Draft | N
                 attempt=1,
                 type="state",
                 data={"from": "", "to": State.QUEUED, "why": "created"},
-                actor=owner.get_username(),
+                actor=(by or owner).get_username(),
             )
             # The guard is in the UPDATE: of two who start one draft, one finds it taken and takes its own row back.
             if draft is not None and not Draft.objects.filter(pk=draft.pk, conversion__isnull=True).update(

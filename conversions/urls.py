@@ -3,11 +3,29 @@
 from django.contrib.auth import views as auth
 from django.urls import path
 
-from .views import api
+from .views import api, board, conversion, people, picker, system, wizard
 
 urlpatterns = [
+    path("", board.board, name="board"),
+    path("conversions/<int:pk>/", conversion.page, name="conversion"),
+    path("conversions/<int:pk>/cancel/", conversion.cancel, name="conversion-cancel"),
+    path("conversions/<int:pk>/retry/", conversion.retry, name="conversion-retry"),
+    path("conversions/<int:pk>/log/", conversion.log, name="conversion-log"),
+    path("conversions/<int:pk>/files/<path:name>", conversion.file, name="conversion-file"),
+    path("conversions/<int:pk>/evidence/", conversion.evidence, name="conversion-evidence"),
     path("api/", api.urls),
     path("api/<path:rest>", api.not_found, name="api-not-found"),
+    path("new/", wizard.new, name="wizard-new"),
+    path("new/<uuid:draft_id>/files/", picker.files, name="wizard-files"),
+    path("new/<uuid:draft_id>/discard/", wizard.discard, name="wizard-discard"),
+    path("new/<uuid:draft_id>/<str:step>/", wizard.step, name="wizard-step"),
+    path("system/", system.system, name="system"),
+    path("people/", people.people_list, name="people"),
+    path("people/add/", people.person_add, name="person-add"),
+    path("people/<int:pk>/", people.person, name="person"),
+    path("account/tokens/", people.token_list, name="tokens"),
+    path("account/tokens/<int:pk>/revoke/", people.token_revoke, name="token-revoke"),
+    path("account/password/", people.password, name="password"),
     path("login/", auth.LoginView.as_view(), name="login"),
     path("logout/", auth.LogoutView.as_view(), name="logout"),
 ]

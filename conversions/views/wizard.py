@@ -1,0 +1,288 @@
+"""The wizard: a source is picked, looked at, named, given options, reviewed, and started exactly once."""
+
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse, QueryDict
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.views.decorators.cache import never_cache
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_http_methods, require_POST
+
+from .. import drafts, planning, space
+from ..access import allowed
+from ..drafts import STEPS, StaleError
+from ..forms import NameForm
+from ..models import Draft
+from ..options import OptionsForm
+from ..outputs import get_output
+from ..problems import RefusedError
+from ..sources import SOURCES, get_source
+from ..sources.base import FormProblem
+from .picker import draft_of, picker_of, with_picked
+
+#: Which step mends a refusal about a field of make_plan().
+STEP_OF_FIELD = {"source": "source", "name": "guest", "options": "options", "output": "options"}
+
+
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+@allowed("conversions.start_conversion")
+def new(request: HttpRequest) -> HttpResponse:
+    """The kinds of source to choose from, and what was left unfinished."""
+    if request.method == "POST":
+        kind = request.POST.get("kind", "")
+        if kind in SOURCES:
+            return redirect("wizard-step", draft_id=drafts.begin(request.user, kind).pk, step="source")
+        messages.error(request, "Choose one of the sources below.")
+    unfinished = [
+        {"draft": draft, "step": STEPS[drafts.first_open(draft)][0], "kind": get_source(draft.data["kind"]).label}
+        for draft in drafts.unfinished(request.user)[:20]
+        if draft.data.get("kind") in SOURCES
+    ]
+    context = {"kinds": [get_source(kind) for kind in SOURCES], "unfinished": unfinished, "nav": "wizard-new"}
+    return render(request, "conversions/wizard/new.html", context)
+
+
+@require_POST
+@allowed("conversions.change_draft", draft_of)
+def discard(request: HttpRequest, draft: Draft) -> HttpResponse:
+    """Takes an unfinished one off the list.  One that was started meanwhile stays: it belongs to its conversion."""
+    deleted, _ = Draft.objects.filter(pk=draft.pk, conversion=None).delete()
+    if deleted:
+        messages.success(request, "The unfinished conversion is removed.")
+    elif draft.conversion:
+        messages.info(request, "It was started meanwhile, so there is nothing to remove.")
+    return redirect("wizard-new")
+
+
+@sensitive_post_parameters("luks_keys")
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+@allowed("conversions.change_draft", draft_of)
+def step(request: HttpRequest, draft: Draft, step: str) -> HttpResponse:
+    """One step's page; a POST saves it and leads to the next."""
+    if draft.conversion:
+        return _already_started(request, draft)
+    may_open = [each.name for each in drafts.steps_of(draft) if each.open]
+    if step not in may_open:
+        if step in STEPS:
+            messages.info(request, f"“{STEPS[may_open[-1]][0]}” comes first.")
+        return redirect("wizard-step", draft_id=draft.pk, step=may_open[-1])
+    return _VIEWS[step](request, draft)
+
+
+def _already_started(request: HttpRequest, draft: Draft) -> HttpResponse:
+    """Two tabs, two people, a double click, the Back button: all end at the one conversion."""
+    assert draft.conversion
+    who, at = drafts.starter_of(draft), timezone.localtime(draft.conversion.created)
+    by = "you" if who == request.user.get_username() else who or "somebody"
+    messages.info(request, f"Already started by {by} at {at:%H:%M} on {at.day} {at:%B}. This is the conversion.")
+    return redirect(draft.conversion)
+
+
+def _version(request: HttpRequest) -> int:
+    text = request.POST.get("version", "")
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else 0
+
+
+def _page(request: HttpRequest, draft: Draft, step: str, status: int = 200, **context: Any) -> HttpResponse:
+    stale: StaleError | None = context.pop("stale", None)
+    if stale is not None:
+        status = 409
+        context["changed"] = {
+            "by": _who(request, stale.now.data.get("by", "")),
+            "at": stale.now.updated,
+            "typed": _shown(stale.now.data.get("typed", {}).get(step, {})),
+        }
+        draft = stale.now
+    context |= {
+        "draft": draft,
+        "source_kind": get_source(draft.data["kind"]),
+        "steps": drafts.steps_of(draft, step),
+        "step_number": list(STEPS).index(step) + 1,
+        "step_title": STEPS[step][0],
+        "step_count": len(STEPS),
+        "nav": "wizard-new",
+    }
+    return render(request, f"conversions/wizard/{step}.html", context, status=status)
+
+
+def _who(request: HttpRequest, name: str) -> str:
+    return "you, in another tab," if name == request.user.get_username() else name or "somebody"
+
+
+def _shown(typed: dict[str, Any]) -> list[tuple[str, str]]:
+    """What the other save holds, for people: [("paths", "/a, /b")]."""
+    return [
+        (name.replace("_", " ").capitalize(), ", ".join(value) if isinstance(value, list) else str(value) or "–")
+        for name, value in typed.items()
+    ]
+
+
+def _typed(form: Any) -> dict[str, Any]:
+    """What stands in a bound form's fields, as it was typed."""
+    return {name: form[name].data for name in form.fields}
+
+
+def _next(request: HttpRequest, draft: Draft, step: str) -> HttpResponse:
+    names = list(STEPS)
+    return redirect("wizard-step", draft_id=draft.pk, step=names[names.index(step) + 1])
+
+
+def _source(request: HttpRequest, draft: Draft) -> HttpResponse:
+    kind = draft.data["kind"]
+    form_class = planning.forms_for(kind).source
+    if request.method != "POST":
+        form = form_class(initial=draft.data.get("typed", {}).get("source"))
+        return _page(request, draft, "source", form=form, **picker_of(request, draft))
+    form = form_class(with_picked(request.POST, form_class))
+    picker = picker_of(request, draft)
+    if _version(request) != draft.version:
+        return _page(request, draft, "source", form=form, stale=StaleError(draft), **picker)
+    if form.is_valid():
+        try:
+            finding = planning.look({"kind": kind, **form.cleaned_data}, request.user)
+            drafts.save_source(
+                draft,
+                _version(request),
+                request.user,
+                typed=_typed(form),
+                cleaned=form.cleaned_data,
+                finding=finding,
+            )
+            return _next(request, draft, "source")
+        except RefusedError as refusal:
+            name = (refusal.field or "").rpartition(".")[2]
+            form.add_error(name if name in form.fields else None, FormProblem(refusal.problem))
+        except StaleError as stale:
+            if stale.now.conversion:
+                return _already_started(request, stale.now)
+            return _page(request, draft, "source", form=form, stale=stale, **picker)
+    return _page(request, draft, "source", status=422, form=form, **picker)
+
+
+def _guest(request: HttpRequest, draft: Draft) -> HttpResponse:
+    suggested = draft.data.get("suggested", "")
+    found = {
+        "guest": drafts.guest_of(draft),
+        "concerns": drafts.concerns_of(draft),
+        "looked": drafts.looked_at(draft),
+        "suggested": suggested,
+    }
+    if request.method != "POST":
+        name = draft.data.get("name") or draft.data.get("typed", {}).get("guest", {}).get("name") or suggested
+        return _page(request, draft, "guest", form=NameForm(initial={"name": name}), **found)
+    form = NameForm(request.POST)
+    if not form.is_valid() and _version(request) == draft.version:
+        return _page(request, draft, "guest", status=422, form=form, **found)
+    typed = {**draft.data["typed"], "guest": _typed(form)}
+    try:
+        drafts.save(draft, _version(request), request.user, {"name": form.cleaned_data.get("name"), "typed": typed})
+    except StaleError as stale:
+        if stale.now.conversion:
+            return _already_started(request, stale.now)
+        return _page(request, draft, "guest", form=form, stale=stale, **found)
+    return _next(request, draft, "guest")
+
+
+def _options(request: HttpRequest, draft: Draft) -> HttpResponse:
+    output_kind = draft.data.get("output", {}).get("kind", "files")
+    output_class = planning.forms_for(draft.data["kind"], output_kind).output
+    typed = draft.data["typed"].get("options", {})
+    stored = drafts.keys_of(draft)
+    shown: dict[str, Any] = {"stored_keys": len(stored), "encrypted": drafts.guest_of(draft).encrypted}
+    if request.method != "POST":
+        form = OptionsForm(initial={"root": typed.get("root", "first")})
+        output = output_class(initial=typed, prefix="output")
+        return _page(request, draft, "options", form=form, output=output, root=_root(form["root"].value()), **shown)
+    form, output = OptionsForm(_with_device(request.POST)), output_class(request.POST, prefix="output")
+    shown |= {"form": form, "output": output, "root": _root(form["root"].value())}
+    version = _version(request)
+    if version != draft.version:
+        return _page(
+            request, draft, "options", stale=StaleError(draft), keys_lost=bool(form["luks_keys"].data), **shown
+        )
+    if not (form.is_valid() and output.is_valid()):
+        return _page(request, draft, "options", status=422, keys_lost=bool(form["luks_keys"].data), **shown)
+    keys = [] if "forget_keys" in request.POST else stored
+    keys += [key._asdict() for key in form.cleaned_data["luks_keys"] if key._asdict() not in keys]
+    typed = {"root": form.cleaned_data["root"], **{name: output[name].data for name in output.fields}}
+    try:
+        drafts.save(
+            draft,
+            version,
+            request.user,
+            {
+                "options": {"root": form.cleaned_data["root"]},
+                "output": {"kind": output_kind, **output.cleaned_data},
+                "typed": {**draft.data["typed"], "options": typed},
+            },
+            secrets={"luks_keys": keys} if keys else None,
+        )
+    except StaleError as stale:
+        if stale.now.conversion:
+            return _already_started(request, stale.now)
+        return _page(request, draft, "options", stale=stale, keys_lost=bool(form["luks_keys"].data), **shown)
+    return _next(request, draft, "options")
+
+
+def _with_device(post: QueryDict) -> QueryDict:
+    """Three radio buttons and a text field make up OptionsForm's one field."""
+    if post.get("root") == "device":
+        post = post.copy()
+        post["root"] = post.get("root_device", "").strip() or "device"
+    return post
+
+
+def _root(value: str) -> dict[str, str]:
+    is_device = value not in ("first", "single")
+    return {"choice": "device" if is_device else value, "device": value if is_device and value != "device" else ""}
+
+
+def _review(request: HttpRequest, draft: Draft) -> HttpResponse:
+    try:
+        plan, secrets = planning.make_plan(**drafts.request_of(draft), user=request.user)
+    except RefusedError as refusal:
+        return _refused(request, draft, refusal)
+    seen = drafts.digest(plan)
+    context: dict[str, Any] = {
+        "plan": plan,
+        "output_kind": get_output(plan.output.kind),
+        "command": planning.preview(plan).display(),
+        "need": space.needed(plan),
+        "need_total": space.needed(plan).total + space.RESERVE,
+        "free": space.free(),
+        "reserved": space.reserved(),
+        "concerns": drafts.concerns_of(draft),
+        "source_changed": plan.guest != drafts.guest_of(draft),
+        "seen": seen,
+    }
+    context["fits"] = context["need_total"] + context["reserved"] <= context["free"]
+    if request.method != "POST":
+        return _page(request, draft, "review", **context)
+    if _version(request) != draft.version:
+        return _page(request, draft, "review", stale=StaleError(draft), **context)
+    if request.POST.get("seen") != seen:
+        return _page(request, draft, "review", status=409, plan_changed=True, **context)
+    try:
+        conversion = planning.create_conversion(plan, secrets, draft.owner, draft, by=request.user)
+    except RefusedError as refusal:
+        return _refused(request, draft, refusal)
+    draft.conversion = conversion
+    if drafts.starter_of(draft) != request.user.get_username():
+        return _already_started(request, draft)
+    messages.success(request, f"“{conversion.name}” is queued. This page follows it; you may close it at any time.")
+    return redirect(conversion)
+
+
+def _refused(request: HttpRequest, draft: Draft, refusal: RefusedError) -> HttpResponse:
+    """The source is gone, or the space: what is wrong, and the step that mends it."""
+    mend = STEP_OF_FIELD.get((refusal.field or "").partition(".")[0])
+    status = refusal.status if request.method == "POST" else 200
+    context = {"problem": refusal.problem, "mend": mend, "mend_title": STEPS[mend][0] if mend else ""}
+    return _page(request, draft, "review", status=status, **context)
+
+
+_VIEWS = {"source": _source, "guest": _guest, "options": _options, "review": _review}
