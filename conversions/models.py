@@ -202,6 +202,109 @@ class Draft(models.Model):
         return f"draft {self.id}"
 
 
+class Upload(models.Model):
+    """A file that somebody sends from a browser or with a tus client.  How much of it has come, its storage tells."""
+
+    class State(models.TextChoices):
+        RECEIVING = "receiving", "receiving"  #: bytes are still to come
+        CHECKING = "checking", "checking"  #: all there; the follower is not at the end yet
+        READY = "ready", "ready"  #: may be converted
+        REFUSED = "refused", "refused"  #: cannot be used: `problem` says why; its bytes are gone
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="uploads")
+    name = models.CharField(max_length=255)  #: as the person's machine named it: for people, never a path
+    size = models.BigIntegerField()  #: bytes
+    modified = models.CharField(max_length=32, blank=True)  #: of the file at its origin: the same file is known by it
+    state = models.CharField(max_length=16, default=State.RECEIVING, choices=State)
+    storage = models.CharField(max_length=16, default="local")
+    bundle = models.UUIDField(null=True, blank=True)  #: files with the same value are one guest: an .ovf and its disks
+
+    expected = models.CharField(max_length=140, blank=True)  #: "sha256:HEX": the checksum that the person was given
+    sha256 = models.CharField(max_length=64, blank=True)  #: of the whole, once known
+    verdict = models.JSONField(default=dict, blank=True)  #: see verdict.py
+    problem = models.JSONField(null=True, blank=True)  #: problems.Problem as a dict
+
+    created = models.DateTimeField(default=timezone.now)
+    touched = models.DateTimeField(default=timezone.now)  #: when the last bytes came
+    completed = models.DateTimeField(null=True, blank=True)
+    expires = models.DateTimeField(null=True, blank=True)  #: None: not while a conversion uses it
+
+    class Meta:
+        ordering: ClassVar[list[str]] = ["-created"]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["owner", "state"]),
+            models.Index(fields=["state"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.pk})"
+
+    def get_absolute_url(self) -> str:
+        return reverse("upload", args=[self.pk])
+
+
+class SavedSource(models.Model):
+    """A vCenter, an ESXi host or a Xen host that people move guests from, with how it is reached and whom to trust."""
+
+    kind = models.CharField(max_length=16)  #: vcenter, esxi, xen
+    name = models.CharField(max_length=60, unique=True)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="sources")
+    shared = models.BooleanField(default=True)  #: whether everybody who may start conversions may use it
+    host = models.CharField(max_length=253)
+    port = models.PositiveIntegerField()
+    user = models.CharField(max_length=200)
+    secrets = EncryptedJSONField(null=True)  #: {"password": ...}, or for Xen {"key": an OpenSSH private key}
+    transport = models.CharField(max_length=8, default="https")  #: https, vddk, ssh
+    vddk_libdir = models.CharField(max_length=400, blank=True)  #: the folder that holds lib64/, on this machine
+    max_running = models.PositiveIntegerField(
+        null=True, blank=True
+    )  #: conversions from here at once; None: no own limit
+
+    pin = models.TextField(blank=True)  #: PEM of the certificate that a person accepted
+    pin_sha256 = models.CharField(max_length=95, blank=True)
+    pin_sha1 = models.CharField(max_length=59, blank=True)  #: VDDK's thumbprint
+    ca = models.TextField(blank=True)  #: PEM of a CA, instead of a pin
+    host_keys = models.JSONField(default=list, blank=True)  #: SSH: [{"type", "key", "fingerprint"}]
+    #: problems.Problem as a dict: why nothing that uses this source may run, as when its certificate has changed
+    blocked = models.JSONField(null=True, blank=True)
+
+    refresh_requested = models.DateTimeField(null=True, blank=True)
+    refreshed = models.DateTimeField(null=True, blank=True)  #: when the inventory was last read whole
+    refresh_error = models.JSONField(null=True, blank=True)  #: problems.Problem as a dict
+    created = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering: ClassVar[list[str]] = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class InventoryGuest(models.Model):
+    """A guest as its source described it at the last refresh: a cache, never the truth about what runs."""
+
+    source = models.ForeignKey(SavedSource, on_delete=models.CASCADE, related_name="guests")
+    guest_id = models.CharField(max_length=64)  #: inventory.GuestRecord.id
+    name = models.CharField(max_length=255)
+    power = models.CharField(max_length=12, blank=True)
+    os = models.CharField(max_length=120, blank=True)
+    size = models.BigIntegerField(default=0)
+    worst = models.CharField(max_length=12, blank=True)  #: the gravest concern's severity
+    search = models.TextField(blank=True)  #: lower case: name, system, host, folder, networks, datastores, addresses
+    record = models.JSONField()  #: inventory.GuestRecord.as_dict()
+
+    class Meta:
+        ordering: ClassVar[list[str]] = ["name", "id"]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["source", "guest_id"], name="one_row_a_guest")
+        ]
+        indexes: ClassVar[list[models.Index]] = [models.Index(fields=["source", "name"])]
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class ApiToken(models.Model):
     """A bearer token for the API.  Only its SHA-256 is kept; the text is shown once."""
 

@@ -26,6 +26,7 @@ except OSError as error:
         f'V2VWEB_DATA_DIR is "{DATA_DIR}": the folder cannot be made ({error.strerror}).'
     ) from None
 SOURCE_ROOTS = ENV.source_roots
+UPLOAD_DIR = ENV.upload_dir or DATA_DIR / "uploads"
 SECRETS_KEY_FILE = DATA_DIR / "secrets.key"
 
 
@@ -51,7 +52,7 @@ SECRET_KEY = _secret_key(DATA_DIR / "django.key")
 DEBUG = ENV.debug
 ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]", *ENV.allowed_hosts]
 if ENV.bind not in ("0.0.0.0", "::"):
-    ALLOWED_HOSTS.append(ENV.bind)
+    ALLOWED_HOSTS.append(f"[{ENV.bind}]" if ":" in ENV.bind else ENV.bind)
 CSRF_TRUSTED_ORIGINS = [f"https://{host}" for host in ENV.allowed_hosts] if ENV.https else []
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if ENV.https else None
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = ENV.https
@@ -169,7 +170,7 @@ STORAGES = {
     # "default" is where uploads go; another backend of django-storages can take its place.
     "default": {
         "BACKEND": "django.core.files.storage.FileSystemStorage",
-        "OPTIONS": {"location": DATA_DIR / "uploads"},
+        "OPTIONS": {"location": UPLOAD_DIR},
     },
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
