@@ -63,6 +63,8 @@ def _luks_key(item: Any) -> LuksKey:
         item = item._asdict()
     if isinstance(item, str):
         item = {"key": item}
+    if isinstance(item, dict) and item.get("device", "") is None:
+        item = item | {"device": ""}
     texts = isinstance(item, dict) and all(isinstance(value, str) for value in item.values())
     if not texts or "key" not in item or item.keys() - {"key", "device"}:
         raise _refuse(

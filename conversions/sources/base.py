@@ -18,6 +18,7 @@ class Finding:
 
     guest: Guest
     concerns: tuple[Problem, ...] = ()  #: warnings; a thing that forbids the conversion is a RefusedError instead
+    #: "luks": UUIDs of encrypted partitions; "settings": what goes into Plan.source.settings beside the form's own
     facts: dict[str, Any] = field(default_factory=dict)
 
 

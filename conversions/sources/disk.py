@@ -6,6 +6,7 @@ from typing import Any
 from django import forms
 
 from .. import peek, vetting
+from ..images import Image
 from ..plan import Disk, Guest, Plan
 from ..problems import Problem, RefusedError
 from . import roots
@@ -176,7 +177,7 @@ class DiskSource(Source):
     form_class = DiskForm
 
     def look(self, settings: dict[str, Any]) -> Finding:
-        images = [vetting.Image(Path(path), settings["format"]) for path in settings["paths"]]
+        images = [Image(Path(path), settings["format"]) for path in settings["paths"]]
         return look_at(images, name=_guest_name(images[0].path))
 
     def input_args(self, plan: Plan, secrets: Path) -> list[str]:
@@ -195,13 +196,13 @@ def _guest_name(path: Path) -> str:
     return stem.removesuffix("-flat").removesuffix("-sda").removesuffix("-disk1") or path.name
 
 
-def look_at(images: list[vetting.Image], name: str | None) -> Finding:
+def look_at(images: list[Image], name: str | None, *, probed: bool = False) -> Finding:
     """What the images tell about their guest.  Raises RefusedError when one of them must not be opened."""
     disks, contents = [], []
     concerns: list[Problem] = []
     luks: list[str] = []
     for image in images:
-        vetted = vetting.examine(image)
+        vetted = vetting.examine(image, probed=probed)
         disks.append(Disk(name=image.shown, format=image.format, size=vetted.size, allocated=vetted.allocated))
         concerns += _concerns(image, vetted)
         content = peek.content(vetting.reader(image))
@@ -238,7 +239,7 @@ def look_at(images: list[vetting.Image], name: str | None) -> Finding:
     return Finding(guest, tuple(concerns), {"luks": luks})
 
 
-def _concerns(image: vetting.Image, vetted: vetting.Vetted) -> list[Problem]:
+def _concerns(image: Image, vetted: vetting.Vetted) -> list[Problem]:
     concerns = []
     if vetted.snapshots:
         concerns.append(

@@ -1,0 +1,164 @@
+"""Source "ova": an exported machine in one file on the server."""
+
+from pathlib import Path
+from typing import Any
+
+from django import forms
+
+from .. import unpacking, vetting
+from ..images import Image
+from ..ova import STOPS_VIRT_V2V, Ova, check_manifest, read_ova
+from ..ovf import OvfDisk
+from ..plan import Disk, Guest, Nic, Plan
+from ..problems import Problem, RefusedError
+from . import roots
+from .base import Finding, FormProblem, Source
+from .disk import look_at
+
+#: Up to this many bytes the checksums are compared while somebody waits; virt-v2v compares those of larger ones itself.
+CHECK_NOW = 512 << 20
+
+
+class OvaForm(forms.Form):
+    path = forms.CharField(
+        label="OVA file",
+        max_length=4096,
+        strip=False,
+        help_text="The whole path of the .ova file, or choose it from the list.",
+    )
+
+    def clean_path(self) -> str:
+        try:
+            return str(roots.resolve(self.cleaned_data["path"].strip(" ")))
+        except RefusedError as error:
+            raise FormProblem(error.problem) from None
+
+
+class OvaSource(Source):
+    kind = "ova"
+    label = "OVA file on the server"
+    help = "A machine exported from VMware, VirtualBox or another program into one .ova file that lies on this server."
+    form_class = OvaForm
+
+    def look(self, settings: dict[str, Any]) -> Finding:
+        return look_at_ova(Path(settings["path"]))
+
+    def input_args(self, plan: Plan, secrets: Path) -> list[str]:
+        return ["-i", "ova"]
+
+    def guest_args(self, plan: Plan) -> list[str]:
+        return [plan.source.settings["path"]]
+
+    def vet(self, plan: Plan) -> list[dict[str, Any]]:
+        settings = plan.source.settings
+        return [{"kind": "ova", **{key: settings[key] for key in ("path", "ovf", "ovf_sha256", "disks", "digests")}}]
+
+    def scratch_needed(self, plan: Plan) -> int:
+        scratch: int = plan.source.settings.get("scratch", 0)
+        return scratch
+
+
+def look_at_ova(path: Path) -> Finding:
+    """What an OVA tells about its guest.  Raises RefusedError when virt-v2v could not, or must not, open it."""
+    try:
+        ova = read_ova(path, quick=True)
+        if path.stat().st_size <= CHECK_NOW and ova.complete and ova.packed == "tar":
+            check_manifest(path, ova)
+        ovf_sha256 = unpacking.sha256_of(path, ova.ovf_name)
+    except OSError as error:
+        raise RefusedError(
+            Problem(
+                "file-unreadable",
+                "This file cannot be read",
+                f"Reading “{path.name}” failed ({error.strerror}).",
+                "Ask your administrator to look at the file.",
+                "administrator",
+            )
+        ) from error
+    for concern in ova.concerns:
+        if concern.code in STOPS_VIRT_V2V:
+            raise RefusedError(concern)
+    is_packed = ova.packed != "tar" or ova.compressed
+    found = _packed_finding(ova) if is_packed else _look_inside(path, ova)
+    settings = {
+        "ovf": ova.ovf_name,
+        "ovf_sha256": ovf_sha256,
+        "disks": [
+            {"name": name, "gzip": disk.compression is not None, "limit": _limit(path, ova, name, disk)}
+            for name, disk in zip(ova.disks, ova.ovf.disks, strict=True)
+        ],
+        "digests": _digests_for_us(ova),
+        "scratch": _scratch(ova) if is_packed else 0,
+    }
+    return Finding(_guest(ova, found.guest), (*ova.concerns, *found.concerns), found.facts | {"settings": settings})
+
+
+def _look_inside(path: Path, ova: Ova) -> Finding:
+    members = [ova.member(name) for name in ova.disks]
+    images = [
+        Image(path, unpacking.format_of(path, member.offset, member.size), member.name, member.offset, member.size)
+        for member in members
+    ]
+    return look_at(images, None, probed=True)
+
+
+def _packed_finding(ova: Ova) -> Finding:
+    """Of a packed OVA only the description is known before it is unpacked."""
+    disks = tuple(Disk(name=name, size=disk.capacity) for name, disk in zip(ova.disks, ova.ovf.disks, strict=True))
+    concern = Problem(
+        "ova-packed",
+        "The OVA is packed",
+        "Its disks are unpacked and checked when the conversion starts. That takes time, and space for all of them.",
+        "Nothing to do. An OVA as a plain tar archive goes quicker.",
+    )
+    return Finding(Guest(disks=disks), (concern,))
+
+
+def _guest(ova: Ova, seen: Guest) -> Guest:
+    """What the OVF says; what was seen on the disks only where the OVF says nothing."""
+    ovf = ova.ovf
+    return Guest(
+        name=ovf.name,
+        os=ovf.os,
+        os_family=ovf.os_family or seen.os_family,
+        firmware=ovf.firmware or seen.firmware,
+        secure_boot=ovf.secure_boot,
+        tpm=ovf.tpm,
+        cpus=ovf.cpus,
+        cores_per_socket=ovf.cores_per_socket,
+        memory=ovf.memory,
+        disks=tuple(
+            disk.model_copy(update={"bus": described.bus})
+            for disk, described in zip(seen.disks, ovf.disks, strict=True)
+        ),
+        nics=tuple(Nic(mac=nic.mac, model=nic.model, network=nic.network) for nic in ovf.nics),
+        encrypted=seen.encrypted,
+    )
+
+
+def _limit(path: Path, ova: Ova, name: str, disk: OvfDisk) -> int:
+    """Bytes beyond which unpacking a disk is given up."""
+    if disk.compression is None and ova.complete:
+        return ova.member(name).size
+    if disk.capacity:
+        return disk.capacity + disk.capacity // 8 + (64 << 20)  # a VMDK that does not compress is larger than its disk
+    return max(vetting.BOMB_MINIMUM, vetting.BOMB_RATIO * path.stat().st_size)
+
+
+def _scratch(ova: Ova) -> int:
+    """Bytes that virt-v2v unpacks into its temporary folder: all members, and what is compressed once more.
+
+    The vetting before it unpacks no more than that, and removes it first.
+    """
+    unpacked = 0
+    for name, disk in zip(ova.disks, ova.ovf.disks, strict=True):
+        size = ova.member(name).size if ova.complete else disk.file_size or disk.capacity or 0
+        unpacked += size + (disk.capacity or size if disk.compression else 0)
+    return unpacked
+
+
+def _digests_for_us(ova: Ova) -> list[dict[str, str]]:
+    """Checksums that virt-v2v 2.2 does not understand and passes over: then they are ours to compare."""
+    if not any(concern.code in ("ova-manifest-sha512", "ova-manifest-spaces") for concern in ova.concerns):
+        return []
+    return [{"name": digest.name, "algorithm": digest.algorithm, "hex": digest.hex} for digest in ova.manifest]

@@ -1,0 +1,18 @@
+"""Source "xen": a guest of a Xen host over SSH, by libvirt's xen+ssh."""
+
+from pathlib import Path
+
+from .. import libvirt_uri
+from ..plan import Plan
+from .remote import RemoteSource
+
+
+class XenSource(RemoteSource):
+    kind = "xen"
+    label = "Xen host over SSH"
+    help = "Machines of a Xen host that is reached with an SSH key."
+
+    def input_args(self, plan: Plan, secrets: Path) -> list[str]:
+        settings = plan.source.settings
+        # The key comes from the attempt's own ssh-agent: -ip covers the disk's way only, not libvirt's (virt-v2v(1)).
+        return ["-ic", libvirt_uri.xen_ssh(settings["user"], settings["host"], settings["port"])]
