@@ -26,10 +26,16 @@ class EventWriter:
 
     def __init__(self, path: Path) -> None:
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._broken = False  #: the last line was cut off by a full disk
 
     def write(self, type: str, **fields: Any) -> None:
-        line = json.dumps({"at": round(time.time(), 3), "type": type, **fields}, ensure_ascii=False)
-        os.write(self._fd, line.encode("utf-8", "replace") + b"\n")
+        """Raises OSError when the disk is full; the next line then still stands on its own."""
+        text = json.dumps({"at": round(time.time(), 3), "type": type, **fields}, ensure_ascii=False)
+        line = text.encode("utf-8", "replace") + b"\n"
+        if self._broken:
+            line = b"\n" + line
+        self._broken = True
+        self._broken = os.write(self._fd, line) < len(line)
 
     def close(self) -> None:
         os.close(self._fd)

@@ -1,0 +1,343 @@
+"""The conductor: one loop that starts, watches and ends conversions.  At any instant it may be killed.
+
+All it knows is in rows and job folders, so the next one goes on where it was.  What keeps it from doing a thing twice:
+moves of state are guarded UPDATEs, an agent starts once per attempt (the fence in its folder), and events are read
+together with the offset up to which they were read, in one transaction.
+"""
+
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import close_old_connections, transaction
+from django.utils import timezone
+
+from . import eta, jobs
+from .acceleration import Acceleration, Probe
+from .credentials import WrongKeyError
+from .events import read_events
+from .jobdir import Result
+from .models import Conversion, Event, Lease
+from .problems import Problem, RefusedError
+from .runners import Alive, Dead, Ended, LocalRunner, NotStarted, Runner
+from .scheduler import Limits, Queued, schedule
+from .states import ACTIVE, PHASE_WORDS, Phase, State
+
+logger = logging.getLogger(__name__)
+
+LEASE = "conductor"
+LEASE_SECONDS = 10  #: how long a conductor that was killed holds up the next one
+_RENEW_SECONDS = 3
+_MOST_EVENTS = 2000  #: read at a time for one conversion
+_STARTS = 3  #: tries to start an agent that ends before it begins
+_HIDDEN = ("disk", "progress")  #: folded into Conversion.progress instead of becoming rows
+
+
+def max_running() -> int:
+    """How many conversions run at once: as set, or one for each core and 2 GiB, whichever is less."""
+    if settings.ENV.max_running:
+        return int(settings.ENV.max_running)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(1, min(os.cpu_count() or 1, memory // 2**31))
+
+
+class Conductor:
+    def __init__(self, runner: Runner | None = None, probe: Probe | None = None) -> None:
+        self.runner = runner or LocalRunner()
+        self.probe = probe or Probe(settings.DATA_DIR, settings.ENV.acceleration)
+        self.name = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self.since = timezone.now()
+        self._renewed: float | None = None
+        self._about: dict[str, Any] = {}
+        self._tries: dict[tuple[int, int], int] = {}  #: (conversion, attempt) -> agents started in vain
+
+    def run(self, stop: threading.Event) -> None:
+        """Conducts until told to stop.  Agents go on without it."""
+        waiting_told = False
+        while not stop.is_set():
+            pause = 1.0
+            try:
+                if self.lead():
+                    waiting_told = False
+                    pause = 0.5 if self.tick() else 1.0
+                elif not waiting_told:
+                    waiting_told = True
+                    logger.info("another conductor is at work; waiting")
+            except Exception:
+                # The database may be away for a while; conversions are with their agents and do not mind.
+                logger.exception("the conductor goes on after an error")
+                close_old_connections()
+                pause = 2.0
+            stop.wait(pause)
+        self.probe.stop()
+        self.resign()
+
+    def lead(self) -> bool:
+        """Takes or renews the lease; whether this is the one that conducts."""
+        about = self._describe()
+        now = time.monotonic()
+        if self._renewed is not None and now - self._renewed < _RENEW_SECONDS and about == self._about:
+            return True
+        expires = timezone.now() + timedelta(seconds=LEASE_SECONDS)
+        mine = Lease.objects.filter(name=LEASE, holder=self.name)
+        free = Lease.objects.filter(name=LEASE, expires__lt=timezone.now())
+        won = bool(
+            mine.update(expires=expires, about=about)
+            or free.update(holder=self.name, expires=expires, about=about)
+            or Lease.objects.get_or_create(
+                name=LEASE, defaults={"holder": self.name, "expires": expires, "about": about}
+            )[1]
+        )
+        if won and self._renewed is None:
+            logger.info("conducting as %s", self.name)
+        self._renewed, self._about = (now, about) if won else (None, {})
+        return won
+
+    def resign(self) -> None:
+        if self._renewed is not None:
+            Lease.objects.filter(name=LEASE, holder=self.name).update(expires=timezone.now(), holder="")
+            self._renewed = None
+
+    def _describe(self) -> dict[str, Any]:
+        acceleration = self.probe.poll()
+        return {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "since": self.since.isoformat(),
+            "max_running": max_running(),
+            "accel": acceleration.mode if acceleration else None,
+            "accel_text": acceleration.text if acceleration else "Being measured.",
+            "accel_seconds": acceleration.seconds if acceleration else None,
+        }
+
+    def tick(self) -> bool:
+        """One round over everything that is not over; whether there is anything."""
+        self.runner.reap()
+        # Without the secrets: a row whose secrets cannot be read must not hold up the others.
+        rows = Conversion.objects.defer("secrets")
+        active = list(rows.filter(state__in=ACTIVE).order_by("id"))
+        for conversion in active:
+            try:
+                self.watch(conversion)
+            except Exception:
+                logger.exception("conversion %s", conversion.pk)
+        queued = list(rows.filter(state=State.QUEUED).order_by("id"))
+        if queued:
+            self.start_queued(queued)
+        return bool(active or queued)
+
+    # Queue
+
+    def start_queued(self, queued: list[Conversion]) -> None:
+        acceleration = self.probe.poll()
+        hold = "" if acceleration else "a test of this server's virtualisation, which takes up to a minute"
+        running = Conversion.objects.filter(state__in=ACTIVE).count()
+        decision = schedule([Queued(row.pk) for row in queued], running, Limits(max_running(), hold))
+        for conversion in queued:
+            if conversion.pk in decision.start:
+                if conversion.move(State.RUNNING, why="a place is free", started=timezone.now(), waiting_for=""):
+                    self.start(conversion)
+            elif conversion.waiting_for != decision.waiting[conversion.pk]:
+                Conversion.objects.filter(pk=conversion.pk, state=State.QUEUED, attempt=conversion.attempt).update(
+                    waiting_for=decision.waiting[conversion.pk], updated=timezone.now()
+                )
+
+    def start(self, conversion: Conversion) -> None:
+        """Prepares the folder and starts an agent; a conversion that cannot be started fails with the reason."""
+        acceleration = self.probe.poll()
+        if acceleration is None:  # claimed by an earlier conductor; the next round asks again
+            return
+        try:
+            jobs.prepare(conversion, acceleration.env)
+            self.runner.start(conversion)
+        except Exception as error:
+            logger.exception("conversion %s cannot be started", conversion.pk)
+            self._fail(conversion, cannot_start(error))
+
+    # Watching
+
+    def watch(self, conversion: Conversion) -> None:
+        """Reads what is new of one attempt and draws the conclusions."""
+        if conversion.state == State.CANCELLING:
+            self.runner.stop(conversion)
+        look = self.runner.look(conversion)  # before the events: what has ended has written all of them
+        while self.read(conversion):
+            pass
+        match look:
+            case NotStarted(trying=True) | Alive():
+                pass
+            case NotStarted():
+                self._start_again(conversion, look.words)
+            case Ended():
+                self._finish(conversion, look.result)
+            case Dead():
+                self._bury(conversion)
+
+    def read(self, conversion: Conversion) -> bool:
+        """Takes new events into the row, and whether there may be more.  Offset and rows go together or not at all."""
+        offset, progress, phase = conversion.events_offset, conversion.progress, conversion.phase
+        facts, rows, count = dict(conversion.facts), [], 0
+        planned: list[int | None] | None = None
+        for after, event in read_events(conversion.jobdir.events, offset):
+            offset, count = after, count + 1
+            if event["type"] in _HIDDEN:
+                if planned is None:
+                    planned = [disk.size for disk in conversion.plan.guest.disks]
+                progress = eta.fold(progress, event, planned)
+            else:
+                rows.append(_row(conversion, event))
+                if event["type"] == "phase" and event.get("phase") in PHASE_WORDS:
+                    phase = Phase(event["phase"]).value
+                elif event["type"] == "fact" and isinstance(event.get("key"), str):
+                    facts[event["key"]] = event.get("value")
+            if count >= _MOST_EVENTS:
+                break
+        output = _last_output(conversion)
+        if offset == conversion.events_offset and output == conversion.last_output:
+            return False
+        new = {"events_offset": offset, "progress": progress, "phase": phase, "facts": facts, "last_output": output}
+        with transaction.atomic():
+            mine = Conversion.objects.filter(
+                pk=conversion.pk, attempt=conversion.attempt, events_offset=conversion.events_offset
+            )
+            if not mine.update(**new, updated=timezone.now()):
+                return False  # another conductor was here
+            Event.objects.bulk_create(rows)
+        for name, value in new.items():
+            setattr(conversion, name, value)
+        return count >= _MOST_EVENTS
+
+    def _start_again(self, conversion: Conversion, words: str) -> None:
+        """Claimed, but no agent has begun: the conductor was killed in between, or the agent could not begin."""
+        key = (conversion.pk, conversion.attempt)
+        if words:
+            self._tries[key] = self._tries.get(key, 0) + 1
+        if self._tries.get(key, 0) >= _STARTS:
+            del self._tries[key]
+            self._fail(conversion, agent_will_not_start(words))
+            return
+        self.start(conversion)
+
+    def _finish(self, conversion: Conversion, result: Result) -> None:
+        fields: dict[str, Any] = {
+            "ended": timezone.now(),
+            "receipt": {"removed": result.removed, "kept": result.kept},
+            "progress": conversion.progress | ({"rate": 0, "eta": None} if conversion.progress else {}),
+        }
+        if result.outcome == "succeeded":
+            conversion.move(
+                State.SUCCEEDED, why="disks and description are there", artifacts=result.artifacts, **fields
+            )
+        elif result.outcome == "failed":
+            conversion.move(State.FAILED, why=(result.error or {}).get("title", ""), error=result.error, **fields)
+        elif conversion.state == State.CANCELLING:
+            conversion.move(State.CANCELLED, why=f"requested by {conversion.cancel_requested_by}", **fields)
+        else:
+            problem = stopped_from_outside()
+            conversion.move(State.LOST, why=problem.title, error=problem.as_dict(), **fields)
+
+    def _bury(self, conversion: Conversion) -> None:
+        """The agent is gone and has left no result: ends what it has left running, then says so."""
+        removed, kept = self.runner.clear(conversion)
+        fields: dict[str, Any] = {
+            "ended": timezone.now(),
+            "receipt": {"removed": removed, "kept": kept},
+            "progress": conversion.progress | ({"rate": 0, "eta": None} if conversion.progress else {}),
+        }
+        if conversion.state == State.CANCELLING:
+            conversion.move(State.CANCELLED, why=f"requested by {conversion.cancel_requested_by}", **fields)
+        else:
+            problem = agent_is_gone()
+            conversion.move(State.LOST, why=problem.title, error=problem.as_dict(), **fields)
+
+    def _fail(self, conversion: Conversion, problem: Problem) -> None:
+        conversion.move(State.FAILED, why=problem.title, error=problem.as_dict(), ended=timezone.now())
+
+
+def _row(conversion: Conversion, event: dict[str, Any]) -> Event:
+    data = {key: value for key, value in event.items() if key not in ("at", "type")}
+    try:
+        at = datetime.fromtimestamp(event["at"], UTC)
+    except (KeyError, TypeError, ValueError, OverflowError, OSError):
+        at = timezone.now()
+    return Event(conversion=conversion, attempt=conversion.attempt, at=at, type=event["type"][:16], data=data)
+
+
+def _last_output(conversion: Conversion) -> datetime | None:
+    """When the log last grew, to two seconds: finer would only write the row more often."""
+    try:
+        grew = datetime.fromtimestamp(conversion.jobdir.log.stat().st_mtime, UTC)
+    except OSError:
+        return conversion.last_output
+    before = conversion.last_output
+    return before if before and abs((grew - before).total_seconds()) < 2 else grew
+
+
+def cannot_start(error: Exception) -> Problem:
+    """Why no agent could be started at all."""
+    if isinstance(error, RefusedError):
+        return error.problem
+    if isinstance(error, WrongKeyError):
+        return Problem(
+            "wrong-key",
+            "The stored passwords cannot be read",
+            "The key that protects stored passwords is not the one they were saved with.",
+            "Ask your administrator to put back the key file (secrets.key in the data folder), then press Retry.",
+            "administrator",
+        )
+    if isinstance(error, OSError):
+        return Problem(
+            "cannot-start",
+            "The conversion could not be started",
+            f"The operating system refused: {error.strerror or error}.",
+            "Ask your administrator to look at the data folder (free space, permissions), then press Retry.",
+            "administrator",
+        )
+    return Problem(
+        "cannot-start",
+        "The conversion could not be started",
+        f"v2vweb itself made a mistake: {type(error).__name__}: {error}",
+        "Press Retry. If it comes again, give this text to your administrator.",
+        "v2vweb",
+    )
+
+
+def agent_will_not_start(words: str) -> Problem:
+    last = words.strip().rpartition("\n")[2]
+    return Problem(
+        "agent-does-not-start",
+        "The conversion could not be started",
+        f"The program that runs a conversion ended at once, {_STARTS} times. Its last words: “{last[:300]}”",
+        "Ask your administrator to check v2vweb's installation (make run mends it), then press Retry.",
+        "administrator",
+    )
+
+
+def agent_is_gone() -> Problem:
+    return Problem(
+        "interrupted",
+        "The conversion was interrupted",
+        "The program that ran it is gone and left no result: the server was switched off or started again, or the program "
+        "was killed. What it had left running or half-written was removed.",
+        "Press Retry to start again from the beginning. The source was not changed.",
+        "you",
+    )
+
+
+def stopped_from_outside() -> Problem:
+    return Problem(
+        "stopped-from-outside",
+        "The conversion was stopped from outside v2vweb",
+        "Somebody, or the server while shutting down, told the program that ran it to end. It has cleaned up behind itself.",
+        "Press Retry to start again from the beginning. The source was not changed.",
+        "you",
+    )
+
+
+__all__ = ["Acceleration", "Conductor", "max_running"]

@@ -1,0 +1,59 @@
+"""Prepares the folder of an attempt: what the agent is to do, and the secrets as files."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from django.conf import settings
+
+from . import space
+from .command import build_command
+from .jobdir import Job, JobDir, write_atomically
+from .models import Conversion
+from .sources import get_source
+
+
+def prepare(conversion: Conversion, env: Mapping[str, str]) -> None:
+    """Writes the attempt's folder; again and again with the same outcome, as long as no agent has begun.
+
+    `env` is what the machine asks for (acceleration).  Raises WrongKeyError when the secrets cannot be read, OSError when
+    the folder cannot be written.
+    """
+    jobdir, plan = conversion.jobdir, conversion.plan
+    jobdir.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    conversion.output_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_secrets(jobdir, conversion.secrets or {})
+    command = build_command(
+        plan, output_dir=conversion.output_dir, secrets_dir=jobdir.secrets, virt_v2v=settings.ENV.virt_v2v
+    )
+    jobdir.write_job(
+        Job(
+            id=conversion.pk,
+            attempt=conversion.attempt,
+            name=plan.name,
+            argv=list(command.argv),
+            env={**appliance_cache(settings.DATA_DIR), **env, **command.env},
+            output_dir=str(conversion.output_dir),
+            output_format=str(plan.output.settings.get("format") or "raw"),
+            vet=get_source(plan.source.kind).vet(plan),
+            space_needed=space.needed(plan).total,
+        )
+    )
+
+
+def write_secrets(jobdir: JobDir, secrets: Mapping[str, str]) -> None:
+    """One 0600 file each, without a newline at the end: virt-v2v and nbdkit would take it as part of a password."""
+    jobdir.secrets.mkdir(mode=0o700, exist_ok=True)
+    for name, text in secrets.items():
+        if name in ("", ".", "..") or "/" in name:
+            raise ValueError(f"a secret cannot be called {name!r}")
+        write_atomically(jobdir.secrets / name, text)
+
+
+def appliance_cache(data_dir: Path) -> dict[str, str]:
+    """One appliance for all conversions: building it takes seconds and half a gigabyte each time."""
+    if "LIBGUESTFS_CACHEDIR" in os.environ:
+        return {}
+    folder = data_dir / "cache"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return {"LIBGUESTFS_CACHEDIR": str(folder)}
