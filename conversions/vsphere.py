@@ -14,7 +14,8 @@ from pyVmomi.SoapAdapter import SoapStubAdapter
 
 from .inventory import GuestRecord
 from .problems import Problem, RefusedError
-from .trust import open_port, tls_context
+from .reach import open_port
+from .trust import tls_context
 from .vsphere_records import PROPERTIES, read_records
 
 #: Seconds for one answer.  A property page of a large vCenter takes some; a dead server must not take more.
