@@ -2,4 +2,11 @@
 
 from typing import Any
 
-websocket_urlpatterns: list[Any] = []
+from django.urls import path
+
+from .consumers import BoardSocket, LogSocket
+
+websocket_urlpatterns: list[Any] = [
+    path("ws/board", BoardSocket.as_asgi()),
+    path("ws/conversions/<int:pk>/log", LogSocket.as_asgi()),
+]
