@@ -8,10 +8,12 @@ PatternFly's package is 38 MB and tus-js-client's has test bundles: only what is
 
 import fcntl
 import hashlib
+import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,9 +69,12 @@ def main() -> int:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
         # Without --clear: a page that somebody has open still finds the files of the version before.
-        done = subprocess.run(
-            [sys.executable, "manage.py", "collectstatic", "--no-input", "--verbosity", "0"], cwd=PROJECT
-        )
+        with tempfile.TemporaryDirectory() as nothing:  # files alone are needed, no settings and no data
+            done = subprocess.run(
+                [sys.executable, "manage.py", "collectstatic", "--no-input", "--verbosity", "0"],
+                cwd=PROJECT,
+                env={"PATH": os.environ["PATH"], "V2VWEB_DATA_DIR": nothing},
+            )
         if done.returncode == 0:
             stamp.write_text(now)
         return done.returncode
