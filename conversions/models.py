@@ -228,7 +228,8 @@ class Upload(models.Model):
     created = models.DateTimeField(default=timezone.now)
     touched = models.DateTimeField(default=timezone.now)  #: when the last bytes came
     completed = models.DateTimeField(null=True, blank=True)
-    expires = models.DateTimeField(null=True, blank=True)  #: None: not while a conversion uses it
+    expires = models.DateTimeField(null=True, blank=True)  #: None: not yet known
+    conversions = models.ManyToManyField(Conversion, blank=True, related_name="uploads")  #: that were made from it
 
     class Meta:
         ordering: ClassVar[list[str]] = ["-created"]

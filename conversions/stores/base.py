@@ -1,0 +1,58 @@
+"""What every kind of store can do."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+#: read(count) -> up to that many bytes; b"" when the sender has no more.
+Read = Callable[[int], bytes]
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a store must know of an upload; its row is none of the store's business."""
+
+    folder: str  #: a UUID
+    name: str  #: safe as a file name
+    size: int
+
+
+class BusyError(Exception):
+    """Somebody else is writing to this upload at this moment."""
+
+
+class OffsetError(Exception):
+    """The bytes do not go on where those that are there end."""
+
+    def __init__(self, offset: int) -> None:
+        super().__init__(offset)
+        self.offset = offset  #: where they end
+
+
+class FullError(Exception):
+    """The disk is full.  What was written before stays."""
+
+
+class Store(ABC):
+    kind: str
+
+    @abstractmethod
+    def offset(self, place: Place) -> int:
+        """How many bytes are safely there: the only authority for that."""
+
+    @abstractmethod
+    def append(self, place: Place, offset: int, length: int, read: Read) -> int:
+        """Writes up to `length` bytes at `offset`; returns the new offset.  Raises BusyError, OffsetError, FullError."""
+
+    @abstractmethod
+    def remove(self, place: Place) -> None:
+        """Removes the bytes.  Nothing happens when there are none."""
+
+    @abstractmethod
+    def free(self) -> int | None:
+        """Bytes that still fit; None when there is no limit."""
+
+    @abstractmethod
+    def path(self, place: Place) -> Path | None:
+        """The file, when it is one on this machine."""
