@@ -83,6 +83,15 @@ def check_headers(image: Image) -> None:
                 _check_vmdk(image, head, file)
             elif image.format == "vpc" and 4 in (_vhd_type(head), _vhd_type(tail)):
                 raise has_backing_file(image, "another VHD")
+    except FileNotFoundError:
+        raise refused(
+            image,
+            "file-missing",
+            "A disk image is gone",
+            f"“{image.path.name}” does not exist any more: it was moved, renamed or removed meanwhile.",
+            "Bring it back, or plan the conversion again with the file where it is now.",
+            "you",
+        ) from None
     except OSError as error:
         raise refused(
             image,

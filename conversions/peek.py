@@ -254,6 +254,8 @@ def _look(read: Read, part: Partition) -> Partition:
 
 
 def _gpt(read: Read, head: bytes, sector: int) -> list[Partition]:
+    if len(head) < sector + 88:
+        return []
     entries_at, count, size = struct.unpack_from("<QII", head, sector + 72)
     if not 128 <= size <= 4096 or entries_at > 1 << 40:
         return []

@@ -53,6 +53,14 @@ class Source(ABC):
         """What the agent is to vet before virt-v2v sees it: Job.vet of jobdir.py."""
         return []
 
+    def secrets(self, plan: Plan) -> dict[str, str]:
+        """Secret files beside the conversion's own, read anew for each attempt: {"password": ...}."""
+        return {}
+
+    def pins(self, plan: Plan) -> list[dict[str, Any]]:
+        """What the agent checks in the instant before virt-v2v starts: Job.pins of jobdir.py."""
+        return []
+
     def scratch_needed(self, plan: Plan) -> int:
         """Bytes needed in the temporary folder beside the output, as for an OVA that must be unpacked."""
         return 0

@@ -143,8 +143,8 @@ def browse(folder: str = "") -> tuple[Path | None, list[Entry]]:
     """
     if not folder:
         return None, [_entry(root, str(root)) for root in roots()]
-    real = Path(os.path.realpath(folder))
-    if not folder.isprintable() or not folder.startswith("/") or not _is_under_root(real) or not real.is_dir():
+    real = Path(os.path.realpath(folder)) if folder.isprintable() and folder.startswith("/") else None
+    if real is None or not _is_under_root(real) or not real.is_dir():
         raise _refuse(
             "folder-missing",
             "There is no such folder",
