@@ -36,6 +36,8 @@ class Job:
     #: what is to be vetted before virt-v2v sees it: {"path", "kind": "disk"|"ova", "format": declared or null}
     vet: list[dict[str, Any]] = field(default_factory=list)
     space_needed: int | None = None  #: bytes that must be free under output_dir before the start
+    #: servers that must show these certificates: {"host", "port", "sha256"} (reach.py)
+    pins: list[dict[str, Any]] = field(default_factory=list)
     limits: dict[str, int] = field(default_factory=dict)  #: of the vetting sandbox, see vetting.py
 
 

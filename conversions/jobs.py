@@ -22,7 +22,8 @@ def prepare(conversion: Conversion, env: Mapping[str, str]) -> None:
     jobdir, plan = conversion.jobdir, conversion.plan
     jobdir.path.mkdir(mode=0o700, parents=True, exist_ok=True)
     conversion.output_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_secrets(jobdir, conversion.secrets or {})
+    source = get_source(plan.source.kind)
+    write_secrets(jobdir, (conversion.secrets or {}) | source.secrets(plan))
     command = build_command(
         plan, output_dir=conversion.output_dir, secrets_dir=jobdir.secrets, virt_v2v=settings.ENV.virt_v2v
     )
@@ -35,7 +36,8 @@ def prepare(conversion: Conversion, env: Mapping[str, str]) -> None:
             env={**appliance_cache(settings.DATA_DIR), **env, **command.env},
             output_dir=str(conversion.output_dir),
             output_format=str(plan.output.settings.get("format") or "raw"),
-            vet=get_source(plan.source.kind).vet(plan),
+            vet=source.vet(plan),
+            pins=source.pins(plan),
             space_needed=space.needed(plan).total,
         )
     )

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from .. import known_errors
+from .. import known_errors, reach
 from ..events import EventWriter
 from ..jobdir import Job, JobDir, Result
 from ..problems import Problem, RefusedError
@@ -105,6 +105,9 @@ class Attempt:
         free = shutil.disk_usage(job.output_dir).free
         if job.space_needed is not None and free < job.space_needed:
             raise RefusedError(_no_space(job.space_needed, free))
+        for pin in job.pins:
+            # virt-v2v cannot check a pin itself, so this is done in the instant before it gets the password.
+            reach.check_pin(pin["host"], pin["port"], pin["sha256"])
         if job.vet:
             # Here and not above: an attempt without foreign disks does not need the sandbox to be there.
             from ..vetting import vet

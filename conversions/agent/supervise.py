@@ -17,7 +17,7 @@ from typing import Any
 
 from ..jobdir import Job, JobDir
 from ..progress import Reader
-from . import processes
+from . import processes, shims
 
 _LONGEST_SOCKET_FOLDER = 70  #: a unix socket's path may have 107 bytes, and virt-v2v adds some of its own
 _PATIENCE = 10.0  #: seconds virt-v2v has to leave after it was told to stop
@@ -57,20 +57,17 @@ def environment(job: Job, tmp: Path, program: str) -> dict[str, str]:
         os.chdir(tmp)
         short = f"/proc/{os.getpid()}/cwd"
     path = env.get("PATH", os.defpath)
-    env |= {"LC_ALL": "C", "TMPDIR": short, "VIRT_V2V_TMPDIR": short}
+    bin = tmp / "bin"
+    env |= {"LC_ALL": "C", "TMPDIR": short, "VIRT_V2V_TMPDIR": short, "PATH": f"{bin}:{path}"}
+    env |= shims.write(bin, tmp.parent / "secrets", path)
     real = shutil.which("nbdcopy", path=path)
     if real:
-        ours = tmp / "bin" / "nbdcopy"
-        ours.parent.mkdir()
+        ours = bin / "nbdcopy"
         script = Path(__file__).with_name("nbdcopy.py")
         ours.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -I {shlex.quote(str(script))} "$@"\n')
         ours.chmod(0o700)
         os.mkfifo(tmp / "copying", 0o600)
-        env |= {
-            "PATH": f"{ours.parent}:{path}",
-            "V2VWEB_NBDCOPY": real,
-            "V2VWEB_COPY_PIPE": str(tmp / "copying"),
-        }
+        env |= {"V2VWEB_NBDCOPY": real, "V2VWEB_COPY_PIPE": str(tmp / "copying")}
     return env
 
 

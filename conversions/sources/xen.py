@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from .. import libvirt_uri
+from ..models import SavedSource
 from ..plan import Plan
 from .remote import RemoteSource
 
@@ -16,3 +17,13 @@ class XenSource(RemoteSource):
         settings = plan.source.settings
         # The key comes from the attempt's own ssh-agent: -ip covers the disk's way only, not libvirt's (virt-v2v(1)).
         return ["-ic", libvirt_uri.xen_ssh(settings["user"], settings["host"], settings["port"])]
+
+    def secrets(self, plan: Plan) -> dict[str, str]:
+        saved = SavedSource.objects.get(pk=plan.source.settings["source_id"])
+        return {**super().secrets(plan), "known_hosts": known_hosts(saved)}
+
+
+def known_hosts(saved: SavedSource) -> str:
+    """The pinned host keys in the form of ssh's known_hosts file."""
+    name = saved.host if saved.port == 22 else f"[{saved.host}]:{saved.port}"
+    return "".join(f"{name} {key['type']} {key['key']}\n" for key in saved.host_keys)
