@@ -1,10 +1,16 @@
-"""How forms look: Django's own rendering with PatternFly's HTML around each field (templates/forms/)."""
+"""How forms look: Django's own widgets with PatternFly's HTML around each field (templates/forms/)."""
 
-from django.forms.renderers import TemplatesSetting
+from typing import Any
+
+from django.forms.renderers import DjangoTemplates
+from django.template import loader
 
 
-class PatternFly(TemplatesSetting):
-    """Templates come from the project's settings; widgets stay Django's own (the admin uses them, too)."""
-
+class PatternFly(DjangoTemplates):
     form_template_name = "forms/form.html"
     field_template_name = "forms/field.html"
+
+    def get_template(self, template_name: str) -> Any:
+        """Ours come from the project's templates; widgets stay Django's own, for the admin uses them, too."""
+        ours = template_name.startswith("forms/")
+        return loader.get_template(template_name) if ours else super().get_template(template_name)

@@ -46,7 +46,7 @@ def picker_of(request: HttpRequest, draft: Draft) -> dict[str, Any]:
     typed = draft.data.get("typed", {}).get("source", {})
     chosen = request.GET.getlist("chosen") or typed.get("paths") or [typed.get("path")]
     several = "paths" in form_class.base_fields
-    context: dict[str, Any] = {"chosen": chosen, "several": several, "has_picker": True, "draft": draft}
+    context: dict[str, Any] = {"chosen": chosen, "several": several, "has_picker": True}
     folder = request.GET.get("folder", "")
     try:
         here, entries = source_roots.browse(folder)
@@ -80,4 +80,4 @@ def _parent(here: Path) -> str | None:
 @allowed("conversions.change_draft", draft_of)
 def files(request: HttpRequest, draft: Draft) -> HttpResponse:
     """The file list alone, for htmx."""
-    return render(request, "conversions/wizard/_files.html", picker_of(request, draft))
+    return render(request, "conversions/wizard/_files.html", {**picker_of(request, draft), "draft": draft})
