@@ -1,0 +1,159 @@
+"""`manage.py convert --name web01 --kind disk /srv/web01.img`: a conversion from the terminal, by the API's own code."""
+
+import getpass
+import sys
+from pathlib import Path
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from conversions.installation import live_lease
+from conversions.models import Conversion
+from conversions.outputs import OUTPUTS
+from conversions.planning import create_conversion, make_plan
+from conversions.problems import RefusedError, size_words
+from conversions.sources import SOURCES, get_source
+from conversions.states import State
+from conversions.terminal import Follower
+
+#: Exit codes.  2 is also argparse's own for wrong arguments.
+REFUSED, LEFT = 2, 130
+EXIT_CODES = {State.SUCCEEDED: 0, State.FAILED: 1, State.CANCELLED: 3, State.LOST: 4}
+
+
+class Command(BaseCommand):
+    help = (
+        "Converts a guest and follows the log. Ends with 0 when it succeeded, 1 failed, 2 refused, 3 cancelled, 4 lost, "
+        "130 left running after Ctrl-C."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("paths", nargs="+", metavar="PATH", help="the guest's disk images, or its OVA")
+        parser.add_argument("--name", required=True, help="name of the new guest")
+        parser.add_argument("--kind", default="disk", choices=list(SOURCES), help="what PATH is (default: disk)")
+        parser.add_argument("--source-format", default="", help="format of the disk images (default: looked for)")
+        parser.add_argument("--output", default="files", choices=list(OUTPUTS), help="where the result goes")
+        parser.add_argument("--format", help="format of the new disks: raw (default) or qcow2")
+        parser.add_argument("--allocation", help="sparse (default) or preallocated")
+        parser.add_argument("--root", default="first", help="first, single or a device such as /dev/sda2")
+        parser.add_argument(
+            "--luks-key-file",
+            action="append",
+            default=[],
+            metavar="FILE",
+            help="file with the passphrase of encrypted disks; - asks for it; may be given several times",
+        )
+        parser.add_argument("--user", default="admin", help="who is to own the conversion (default: admin)")
+        parser.add_argument("--detach", action="store_true", help="print the conversion's number and leave")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if live_lease() is None:
+            raise CommandError(
+                "No conductor is running, so nothing would start. Start it with “make run” or “manage.py conduct”.",
+                returncode=REFUSED,
+            )
+        conversion = self.start(options)
+        if options["detach"]:
+            self.stdout.write(str(conversion.pk))
+            return
+        self.say(f"Conversion {conversion.pk}, “{conversion.name}”.")
+        code = self.follow(conversion)
+        if code:
+            sys.exit(code)
+
+    def start(self, options: dict[str, Any]) -> Conversion:
+        users = get_user_model()._default_manager
+        user = users.filter(**{users.model.USERNAME_FIELD: options["user"]}, is_active=True).first()
+        if user is None:
+            raise CommandError(f"There is no user “{options['user']}” who may log in.", returncode=REFUSED)
+        try:
+            plan, secrets = make_plan(**request(options), user=user)
+            return create_conversion(plan, secrets, user)
+        except RefusedError as error:
+            problem = error.problem
+            text = f"{problem.title}: {problem.text} {problem.action}".strip()
+            raise CommandError(text, returncode=REFUSED) from None
+
+    def follow(self, conversion: Conversion) -> int:
+        follower = Follower(conversion, self.say)
+        while True:
+            try:
+                for text in follower.output():
+                    self.stdout.write(text, ending="")
+                    self.stdout.flush()
+                return self.tell_end(follower.conversion)
+            except KeyboardInterrupt:
+                if not self.go_on(follower.conversion):
+                    return LEFT
+
+    def go_on(self, conversion: Conversion) -> bool:
+        """Asks what Ctrl-C was to mean; whether to go on following."""
+        try:
+            if not sys.stdin.isatty():
+                raise EOFError
+            answer = (
+                input("\nCancel the conversion (c), leave it running (l), or go on watching (Enter)? ").strip().lower()
+            )
+        except (EOFError, KeyboardInterrupt):
+            answer = "l"
+        if answer.startswith("c"):
+            conversion.refresh_from_db(fields=["state", "attempt"])
+            if conversion.request_cancel(conversion.owner.get_username()):
+                self.say("Cancelling: waiting until nothing of it runs any more.")
+        elif answer.startswith("l"):
+            self.say(f"Conversion {conversion.pk} goes on without this terminal.")
+            return False
+        return True
+
+    def tell_end(self, conversion: Conversion) -> int:
+        state = State(conversion.state)
+        if state == State.SUCCEEDED:
+            self.stdout.write(f"\nSucceeded. The results are in {conversion.output_dir}:")
+            for file in conversion.artifacts:
+                self.stdout.write(f"  {file['name']}  {size_words(file['size'])}")
+        elif conversion.error:
+            error = conversion.error
+            self.say(f"\n{error['title']}\n{error['text']}\n{error.get('action') or ''}".rstrip())
+        else:
+            self.say(f"\nThe conversion is {state}.")
+        return EXIT_CODES[state]
+
+    def say(self, text: str) -> None:
+        """Beside the log, so that `> file` has the log alone."""
+        self.stderr.write(text)
+        self.stderr.flush()
+
+
+def request(options: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of make_plan(), as the API gets them."""
+    # A path is relative to where the person is, not to where v2vweb runs.
+    paths = [str(Path(path).absolute()) for path in options["paths"]]
+    source: dict[str, Any] = {"kind": options["kind"]}
+    if "paths" in get_source(options["kind"]).form_class.base_fields:
+        source["paths"] = paths
+    elif len(paths) == 1:
+        source["path"] = paths[0]
+    else:
+        raise CommandError(f"For --kind {options['kind']} there is one PATH, not {len(paths)}.", returncode=REFUSED)
+    if options["source_format"]:
+        source["format"] = options["source_format"]
+    output = {"kind": options["output"]}
+    output |= {key: options[key] for key in ("format", "allocation") if options[key] is not None}
+    keys = [passphrase(file) for file in options["luks_key_file"]]
+    return {
+        "name": options["name"],
+        "source": source,
+        "options": {"root": options["root"], "luks_keys": keys},
+        "output": output,
+    }
+
+
+def passphrase(file: str) -> str:
+    """Never an argument: everybody on the machine can read those."""
+    if file == "-":
+        return getpass.getpass("Passphrase: ")
+    try:
+        return Path(file).read_text().removesuffix("\n")
+    except (OSError, ValueError) as error:
+        raise CommandError(f"The passphrase's file {file} cannot be read: {error}", returncode=REFUSED) from None
