@@ -37,9 +37,12 @@ def esx(user: str, host: str, port: int | None, *, verify: bool) -> str:
     return f"esx://{_part(user)}@{_host(host, port, 443)}/" + ("" if verify else "?no_verify=1")
 
 
-def xen_ssh(user: str, host: str, port: int | None) -> str:
-    """A Xen host over SSH; keys come from the agent, host keys from known_hosts (see sources/xen.py)."""
-    return f"xen+ssh://{_part(user)}@{_host(host, port, 22)}/"
+def xen_ssh(user: str, host: str, port: int | None, name: str = "") -> str:
+    """A Xen host over SSH; keys come from the agent, host keys from known_hosts (see sources/xen.py).
+
+    `name` is the driver's own address at the other end, where it is not the default one.
+    """
+    return f"xen+ssh://{_part(user)}@{_host(host, port, 22)}/" + (f"?name={quote(name, safe=':/')}" if name else "")
 
 
 def vmx_ssh(user: str, host: str, port: int | None, vmx: str) -> str:

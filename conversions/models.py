@@ -21,6 +21,12 @@ class Conversion(models.Model):
 
     name = models.CharField(max_length=63)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="conversions")
+    batch = models.ForeignKey(
+        "Batch", null=True, blank=True, on_delete=models.SET_NULL, related_name="conversions"
+    )  #: started together with others
+    source = models.ForeignKey(
+        "SavedSource", null=True, blank=True, on_delete=models.PROTECT, related_name="conversions"
+    )  #: the saved source that the guest comes from, for its limit and its trust
     plan_json = models.JSONField()
     secrets = EncryptedJSONField(null=True)  #: {"luks-0": "passphrase", ...}: written to files when an attempt starts
 
@@ -162,6 +168,20 @@ class Conversion(models.Model):
         )
 
 
+class Batch(models.Model):
+    """Conversions that were started together and can be followed as one."""
+
+    name = models.CharField(max_length=100)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="batches")
+    created = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering: ClassVar[list[str]] = ["-id"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Event(models.Model):
     """What happened to a conversion, in order, for ever: moves of state, and what the agent told (but for progress)."""
 
@@ -270,6 +290,10 @@ class SavedSource(models.Model):
     #: problems.Problem as a dict: why nothing that uses this source may run, as when its certificate has changed
     blocked = models.JSONField(null=True, blank=True)
 
+    #: Xen: the driver's own address at the other end, when it is not the host's default (libvirt's name=)
+    libvirt_name = models.CharField(max_length=400, blank=True)
+
+    viewed = models.DateTimeField(null=True, blank=True)  #: while somebody looks, changes are watched for
     refresh_requested = models.DateTimeField(null=True, blank=True)
     refreshed = models.DateTimeField(null=True, blank=True)  #: when the inventory was last read whole
     refresh_error = models.JSONField(null=True, blank=True)  #: problems.Problem as a dict

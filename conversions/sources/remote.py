@@ -98,6 +98,7 @@ class RemoteSource(Source):
             "pin_sha256": saved.pin_sha256,
             "pin_sha1": saved.pin_sha1,
             "libdir": saved.vddk_libdir,
+            "libvirt_name": saved.libvirt_name,
             "guest_id": record.id,
             "guest_name": record.name,
             "uuid": record.uuid,

@@ -16,7 +16,10 @@ class XenSource(RemoteSource):
     def input_args(self, plan: Plan, secrets: Path) -> list[str]:
         settings = plan.source.settings
         # The key comes from the attempt's own ssh-agent: -ip covers the disk's way only, not libvirt's (virt-v2v(1)).
-        return ["-ic", libvirt_uri.xen_ssh(settings["user"], settings["host"], settings["port"])]
+        uri = libvirt_uri.xen_ssh(
+            settings["user"], settings["host"], settings["port"], settings.get("libvirt_name", "")
+        )
+        return ["-ic", uri]
 
     def secrets(self, plan: Plan) -> dict[str, str]:
         saved = SavedSource.objects.get(pk=plan.source.settings["source_id"])
