@@ -1,0 +1,204 @@
+"""The cache of guests: read whole, followed change by change, and what a source in trouble leaves behind."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from conversions import connection, refresh, trust, vsphere
+from conversions.models import SavedSource
+from conversions.problems import RefusedError
+from tests.fixtures_vsphere import Simulator
+from tests.fixtures_xen import XenHost
+
+
+@pytest.fixture
+def saved(alice: Any, vcenter: Simulator) -> SavedSource:
+    found = trust.fetch_certificate(vcenter.host, vcenter.port)
+    return SavedSource.objects.create(
+        kind="vcenter",
+        name="Lab vCenter",
+        owner=alice,
+        host=vcenter.host,
+        port=vcenter.port,
+        user=vcenter.user,
+        secrets={"password": vcenter.password},
+        pin=found.pem,
+        pin_sha256=found.sha256,
+        pin_sha1=found.sha1,
+    )
+
+
+@pytest.fixture
+def saved_xen(alice: Any, xen_host: XenHost) -> SavedSource:
+    keys = trust.fetch_host_keys(xen_host.host, xen_host.port)
+    return SavedSource.objects.create(
+        kind="xen",
+        name="Lab Xen",
+        owner=alice,
+        host=xen_host.host,
+        port=xen_host.port,
+        user="root",
+        transport="ssh",
+        secrets={"key": xen_host.key},
+        host_keys=[{"type": key.type, "key": key.key, "fingerprint": key.fingerprint} for key in keys],
+        libvirt_name=xen_host.libvirt_name,
+    )
+
+
+def states(saved: SavedSource) -> dict[str, str]:
+    return {step.id: step.state for step in connection.test(saved)}
+
+
+def test_it_keeps_every_guest_with_its_concerns(saved: SavedSource) -> None:
+    assert refresh.refresh(saved) == 4
+    row = saved.guests.get(name="DC0_H0_VM0")
+    assert row.worst == "critical" and row.record["concerns"][0]["id"] == "vmware.vm.powered_on"
+    assert "dc0_dvpg0" in row.search
+    saved.refresh_from_db()
+    assert saved.refreshed is not None and saved.refresh_requested is None
+
+
+def test_a_guest_that_is_gone_at_the_source_leaves_the_cache_too(saved: SavedSource) -> None:
+    refresh.refresh(saved)
+    records = [refresh.GuestRecord.from_dict(_plain(row.record)) for row in saved.guests.all()][1:]
+    refresh.store(saved, records)
+    assert saved.guests.count() == 3
+
+
+def test_thousands_of_guests_come_and_go_in_one_transaction(saved: SavedSource) -> None:
+    guests = [refresh.GuestRecord(id=f"vm-{n}", name=f"g{n}") for n in range(3000)]
+    refresh.store(saved, guests)
+    refresh.store(saved, guests[:10])
+    assert saved.guests.count() == 10
+
+
+def _plain(record: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if key != "concerns"}
+
+
+def test_a_wrong_password_is_kept_for_people_to_read_and_the_old_inventory_stays(saved: SavedSource) -> None:
+    refresh.refresh(saved)
+    saved.secrets = {"password": "wrong"}
+    saved.save()
+    with pytest.raises(CommandError, match="User or password is wrong"):
+        call_command("refresh_source", str(saved.pk))
+    saved.refresh_from_db()
+    assert saved.refresh_error["code"] == "login-refused" and saved.guests.count() == 4 and saved.blocked is None
+
+
+def test_a_changed_certificate_blocks_the_source(saved: SavedSource) -> None:
+    saved.pin_sha256 = "00:" * 31 + "00"
+    saved.save()
+    with pytest.raises(RefusedError):
+        refresh.refresh(saved)
+    saved.refresh_from_db()
+    assert saved.blocked["code"] == "certificate-changed"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_guest_switched_off_at_the_source_shows_so_by_itself(saved: SavedSource, vcenter: Simulator) -> None:
+    refresh.refresh(saved)
+    done = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(saved, lambda: not done.is_set()), daemon=True)
+    watcher.start()
+    time.sleep(1.5)
+    switch(vcenter, "DC0_H0_VM1", on=False)
+    try:
+        assert wait_until(lambda: saved.guests.get(name="DC0_H0_VM1").power == "off", 20)
+    finally:
+        done.set()
+        switch(vcenter, "DC0_H0_VM1", on=True)
+        watcher.join(30)
+
+
+def _watch(saved: SavedSource, go_on: Callable[[], bool]) -> None:
+    from django.db import connection as database
+
+    refresh.watch(saved, go_on)
+    database.close()
+
+
+def wait_until(holds: Callable[[], bool], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if holds():
+            return True
+        time.sleep(0.3)
+    return holds()
+
+
+def switch(vcenter: Simulator, name: str, *, on: bool) -> None:
+    endpoint = vsphere.Endpoint(vcenter.host, vcenter.port, vcenter.user, pin=vcenter.certificate)
+    with vsphere.session(endpoint, vcenter.password) as instance:
+        found = vsphere.retrieve(instance)
+        guest: Any = next(p["self"] for kind in found.values() for p in kind.values() if p.get("name") == name)
+        guest.PowerOn() if on else guest.PowerOff()
+        time.sleep(0.5)
+
+
+# --- test connection ------------------------------------------------------------------------------------------------
+
+
+def test_a_good_vcenter_passes_every_step(saved: SavedSource) -> None:
+    assert states(saved) == {"reach": "ok", "certificate": "ok", "login": "ok"}
+
+
+def test_the_test_stops_at_the_step_that_fails_and_says_what_to_do(saved: SavedSource) -> None:
+    saved.secrets = {"password": "wrong"}
+    steps = list(connection.test(saved))
+    assert [step.state for step in steps] == ["ok", "ok", "error"]
+    assert "Type the password again" in steps[-1].action
+
+
+def test_an_untrusted_certificate_is_shown_to_be_compared(saved: SavedSource) -> None:
+    saved.pin = saved.pin_sha256 = ""
+    last = list(connection.test(saved))[-1]
+    assert last.id == "certificate" and last.state == "error" and "SHA-256" in last.text
+
+
+def test_the_kind_is_compared_with_what_answers(saved: SavedSource) -> None:
+    saved.kind = "esxi"
+    assert "is a vCenter" in list(connection.test(saved))[-1].text
+
+
+def test_a_vddk_folder_without_the_library_is_told(saved: SavedSource, tmp_path: Any) -> None:
+    saved.transport, saved.vddk_libdir = "vddk", str(tmp_path)
+    last = list(connection.test(saved))[-1]
+    assert last.id == "vddk" and "libvixDiskLib" in last.text
+
+
+# --- Xen ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.real
+def test_a_xen_host_passes_every_step(saved_xen: SavedSource) -> None:
+    assert states(saved_xen) == {"reach": "ok", "host-key": "ok", "login": "ok", "nc": "ok", "libvirt": "ok"}
+
+
+@pytest.mark.real
+def test_xens_guests_are_listed_with_disks_and_cards(saved_xen: SavedSource, xen_host: XenHost) -> None:
+    assert refresh.refresh(saved_xen) == 1
+    record = saved_xen.guests.get().record
+    assert record["name"] == xen_host.guest and record["power"] == "off"
+    assert record["disks"][0]["format"] == "raw" and record["nics"][0]["mac"] == "00:16:3e:12:34:56"
+
+
+@pytest.mark.real
+def test_a_host_key_that_changed_is_said(saved_xen: SavedSource) -> None:
+    saved_xen.host_keys = [key | {"key": key["key"][:-8] + "AAAAAAAA"} for key in saved_xen.host_keys]
+    last = list(connection.test(saved_xen))[-1]
+    assert last.id == "host-key" and last.state == "error" and "does not show the key" in last.text
+
+
+@pytest.mark.real
+def test_a_key_that_the_host_does_not_know_is_said(saved_xen: SavedSource, tmp_path: Any) -> None:
+    import subprocess
+
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "k"], check=True)
+    saved_xen.secrets = {"key": (tmp_path / "k").read_text()}
+    last = list(connection.test(saved_xen))[-1]
+    assert last.id == "login" and "authorized_keys" in last.action
