@@ -136,8 +136,10 @@ def _bwrap(file: Path) -> list[str]:
             args += ["--symlink", str(path.readlink()), str(path)]
         elif path.is_dir():
             args += ["--ro-bind", str(path), str(path)]
-    args += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache", "--dev", "/dev", "--tmpfs", "/tmp"]
-    return [*args, "--ro-bind", str(file), FILE, "--chdir", "/tmp"]
+    args += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache", "--dev", "/dev"]
+    args += ["--ro-bind", str(file), FILE, "--chdir", "/"]
+    # What bwrap makes these of is memory without a limit.
+    return [*args, "--remount-ro", "/dev", "--remount-ro", "/"]
 
 
 def _root_may_read_without_privilege(file: Path) -> bool:

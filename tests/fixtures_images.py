@@ -72,15 +72,16 @@ def write_image(path: Path, format: str, raw: bytes | None = None, options: str 
     return path
 
 
-def vmdk_with_descriptor(path: Path, change: tuple[str, str]) -> Path:
-    """A monolithicSparse VMDK in whose description a text was exchanged for another, made to fit."""
+def vmdk_with_descriptor(path: Path, *changes: tuple[str, str]) -> Path:
+    """A monolithicSparse VMDK in whose description texts were exchanged for others."""
     write_image(path, "vmdk")
     data = bytearray(path.read_bytes())
     start = data.index(b"# Disk DescriptorFile")
     end = data.index(b"\0", start)
     text = data[start:end].decode()
-    assert change[0] in text
-    changed = text.replace(*change).encode()
-    data[start : start + 10240] = changed.ljust(10240, b"\0")
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    data[start : start + 10240] = text.encode().ljust(10240, b"\0")
     path.write_bytes(data)
     return path
