@@ -31,7 +31,7 @@ CACHE = Path(os.environ.get("V2VWEB_LAB_CACHE") or Path.home() / ".cache" / "v2v
 # Before Django's settings are read: whatever the developer's shell says, tests stay out of the project's data folder.
 # A short path: unix sockets of virt-v2v's helpers lie below it, and theirs are limited to 107 bytes.
 for _name in [n for n in os.environ if n.startswith("V2VWEB_")] + ["DATABASE_URL", "REDIS_URL"]:
-    if _name not in ("V2VWEB_LAB_CACHE", "V2VWEB_KEEP"):
+    if _name not in ("V2VWEB_LAB_CACHE", "V2VWEB_KEEP", "V2VWEB_KUBEVIRT_SCHEMAS"):
         os.environ.pop(_name, None)
 DATA = Path(tempfile.mkdtemp(prefix="v2vweb-test-"))
 os.environ |= {
