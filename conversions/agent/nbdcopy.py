@@ -205,7 +205,8 @@ def main() -> int:
         proxy.wait()
     shutil.rmtree(folder, ignore_errors=True)
     if code < 0:  # as the real one ended, so that virt-v2v says the same as without us
-        signal.signal(-code, signal.SIG_DFL)
+        with contextlib.suppress(OSError):  # SIGKILL has no handler
+            signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     return code
 

@@ -1,0 +1,93 @@
+"""Who may start and what the others wait for: decisions without a database."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from conversions.scheduler import Limits, Queued, schedule
+
+QUEUES = st.lists(st.integers(1, 1000), unique=True, max_size=20).map(lambda ids: [Queued(id) for id in ids])
+
+
+@given(QUEUES, st.integers(0, 10), st.integers(1, 10), st.sampled_from(["", "a test"]))
+def test_everyone_either_starts_or_is_told_what_it_waits_for(
+    queued: list[Queued], running: int, places: int, hold: str
+) -> None:
+    decision = schedule(queued, running, Limits(places, hold))
+    assert sorted([*decision.start, *decision.waiting]) == sorted(conversion.id for conversion in queued)
+    assert all(decision.waiting.values())
+    assert len(decision.start) <= max(0, places - running)
+    if hold:
+        assert decision.start == ()
+    else:  # no place stays empty while somebody waits
+        assert not decision.waiting or running + len(decision.start) >= places
+
+
+@given(QUEUES, st.integers(0, 10), st.integers(1, 10))
+def test_those_who_came_first_go_first(queued: list[Queued], running: int, places: int) -> None:
+    decision = schedule(queued, running, Limits(places))
+    ids = [conversion.id for conversion in queued]
+    assert list(decision.start) == ids[: len(decision.start)]
+
+
+def test_the_words_are_for_people() -> None:
+    two = schedule([Queued(1), Queued(2), Queued(3)], 1, Limits(2))
+    assert two.start == (1,)
+    assert two.waiting == {
+        2: "2 of 2 places for conversions are in use; next in the queue",
+        3: "2 of 2 places for conversions are in use; 1 before it in the queue",
+    }
+    assert schedule([Queued(1)], 1, Limits(1)).waiting == {
+        1: "the one place for conversions is in use; next in the queue"
+    }
+    assert schedule([Queued(1)], 0, Limits(1, "a test")).waiting == {1: "a test; next in the queue"}
+
+
+class Site(RuleBasedStateMachine):
+    """Conversions come, start, end and are cancelled in any order, while the number of places changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queued: list[int] = []
+        self.running: list[int] = []
+        self.places = 2
+        self.next = 1
+        self.started: list[int] = []
+
+    @rule()
+    def come(self) -> None:
+        self.queued.append(self.next)
+        self.next += 1
+
+    @rule(places=st.integers(1, 4))
+    def change_the_setting(self, places: int) -> None:
+        self.places = places
+
+    @rule()
+    def tick(self) -> None:
+        before = len(self.running)
+        decision = schedule([Queued(id) for id in self.queued], len(self.running), Limits(self.places))
+        for id in decision.start:
+            self.queued.remove(id)
+            self.running.append(id)
+            self.started.append(id)
+        assert len(self.running) <= max(self.places, before)
+        assert not self.queued or len(self.running) >= self.places
+
+    @precondition(lambda self: self.running)
+    @rule(data=st.data())
+    def end(self, data: st.DataObject) -> None:
+        self.running.remove(data.draw(st.sampled_from(self.running)))
+
+    @precondition(lambda self: self.queued)
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        self.queued.remove(data.draw(st.sampled_from(self.queued)))
+
+    @invariant()
+    def nothing_starts_twice_or_out_of_turn(self) -> None:
+        assert self.started == sorted(set(self.started))
+
+
+TestSite = Site.TestCase
+TestSite.settings = settings(max_examples=50, deadline=None)
