@@ -57,7 +57,7 @@ class Follower:
             self._said.add(text)
 
     def output(self) -> Iterator[str]:
-        """The log as it grows, until the conversion is over.  May be left and taken up again."""
+        """The log as it grows, until the conversion is over."""
         asked = float("-inf")
         while True:
             over = False
@@ -66,6 +66,7 @@ class Follower:
                 # Asked before the log is read: when it is over, the log has its last byte.
                 over = self._ask()
             yield from self._grown()
+            yield ""  # so that whoever follows gets a say, also while the log is silent
             if over:
                 yield self.screen.text(b"", final=True)
                 return

@@ -1,7 +1,11 @@
 """`manage.py convert --name web01 --kind disk /srv/web01.img`: a conversion from the terminal, by the API's own code."""
 
+import contextlib
 import getpass
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from conversions.installation import live_lease
 from conversions.models import Conversion
 from conversions.outputs import OUTPUTS
+from conversions.plan import Plan
 from conversions.planning import create_conversion, make_plan
 from conversions.problems import RefusedError, size_words
 from conversions.sources import SOURCES, get_source
@@ -53,50 +58,44 @@ class Command(BaseCommand):
                 "No conductor is running, so nothing would start. Start it with “make run” or “manage.py conduct”.",
                 returncode=REFUSED,
             )
-        conversion = self.start(options)
-        if options["detach"]:
-            self.stdout.write(str(conversion.pk))
-            return
-        self.say(f"Conversion {conversion.pk}, “{conversion.name}”.")
-        code = self.follow(conversion)
+        user, plan, secrets = self.planned(options)
+        with Interrupts() as interrupts:
+            try:
+                conversion = create_conversion(plan, secrets, user)
+            except RefusedError as error:
+                raise refusal(error) from None
+            if options["detach"]:
+                self.stdout.write(str(conversion.pk))
+                return
+            self.say(f"Conversion {conversion.pk}, “{conversion.name}”.")
+            code = self.follow(conversion, interrupts)
         if code:
             sys.exit(code)
 
-    def start(self, options: dict[str, Any]) -> Conversion:
+    def planned(self, options: dict[str, Any]) -> tuple[Any, Plan, dict[str, str]]:
         users = get_user_model()._default_manager
         user = users.filter(**{users.model.USERNAME_FIELD: options["user"]}, is_active=True).first()
         if user is None:
             raise CommandError(f"There is no user “{options['user']}” who may log in.", returncode=REFUSED)
         try:
-            plan, secrets = make_plan(**request(options), user=user)
-            return create_conversion(plan, secrets, user)
+            return user, *make_plan(**request(options), user=user)
         except RefusedError as error:
-            problem = error.problem
-            text = f"{problem.title}: {problem.text} {problem.action}".strip()
-            raise CommandError(text, returncode=REFUSED) from None
+            raise refusal(error) from None
+        except KeyboardInterrupt:
+            raise CommandError("Nothing was started.", returncode=LEFT) from None
 
-    def follow(self, conversion: Conversion) -> int:
+    def follow(self, conversion: Conversion, interrupts: "Interrupts") -> int:
         follower = Follower(conversion, self.say)
-        while True:
-            try:
-                for text in follower.output():
-                    self.stdout.write(text, ending="")
-                    self.stdout.flush()
-                return self.tell_end(follower.conversion)
-            except KeyboardInterrupt:
-                if not self.go_on(follower.conversion):
-                    return LEFT
+        for text in follower.output():
+            self.stdout.write(text, ending="")
+            self.stdout.flush()
+            if interrupts.taken() and not self.go_on(follower.conversion, interrupts):
+                return LEFT
+        return self.tell_end(follower.conversion)
 
-    def go_on(self, conversion: Conversion) -> bool:
+    def go_on(self, conversion: Conversion, interrupts: "Interrupts") -> bool:
         """Asks what Ctrl-C was to mean; whether to go on following."""
-        try:
-            if not sys.stdin.isatty():
-                raise EOFError
-            answer = (
-                input("\nCancel the conversion (c), leave it running (l), or go on watching (Enter)? ").strip().lower()
-            )
-        except (EOFError, KeyboardInterrupt):
-            answer = "l"
+        answer = interrupts.ask("\nCancel the conversion (c), leave it running (l), or go on watching (Enter)? ")
         if answer.startswith("c"):
             conversion.refresh_from_db(fields=["state", "attempt"])
             if conversion.request_cancel(conversion.owner.get_username()):
@@ -123,6 +122,48 @@ class Command(BaseCommand):
         """Beside the log, so that `> file` has the log alone."""
         self.stderr.write(text)
         self.stderr.flush()
+
+
+class Interrupts:
+    """Ctrl-C as something to ask about later: as an exception it could come in the middle of a database write."""
+
+    def __init__(self) -> None:
+        self._pressed = threading.Event()
+
+    def __enter__(self) -> "Interrupts":
+        self._before = signal.signal(signal.SIGINT, lambda *_: self._pressed.set())
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def taken(self) -> bool:
+        pressed = self._pressed.is_set()
+        self._pressed.clear()
+        return pressed
+
+    def ask(self, question: str) -> str:
+        """The answer in lower case; "l" when there is nobody to answer, and for another Ctrl-C."""
+        if not sys.stdin.isatty():
+            return "l"
+        with self._raising():
+            try:
+                return input(question).strip().lower()
+            except (EOFError, KeyboardInterrupt):
+                return "l"
+
+    @contextlib.contextmanager
+    def _raising(self) -> Iterator[None]:
+        ours = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, ours)
+
+
+def refusal(error: RefusedError) -> CommandError:
+    problem = error.problem
+    return CommandError(f"{problem.title}: {problem.text} {problem.action}".strip(), returncode=REFUSED)
 
 
 def request(options: dict[str, Any]) -> dict[str, Any]:
