@@ -10,7 +10,7 @@ import re
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
@@ -28,7 +28,7 @@ Sink = Callable[[bytes | memoryview], object]
 Take = Callable[[Member], Sink | None]
 
 
-def images_of(item: dict[str, Any], limits: Limits, scratch: Path | None = None) -> Iterator[Image]:
+def images_of(item: dict[str, Any], limits: Limits, scratch: Path | None = None) -> Generator[Image, None, None]:
     """Yields each disk of an OVA, to be examined before the next is asked for.
 
     An item: {"path", "kind": "ova", "ovf", "ovf_sha256", "disks": [{"name", "gzip", "limit"}], "digests"}.  Raises

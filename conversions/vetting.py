@@ -12,7 +12,8 @@ holds it; whatever is below that is a matter of free space, which is asked for b
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -52,12 +53,17 @@ def vet(
     found = []
     for item in items:
         is_ova = item["kind"] == "ova"
-        images = images_of(item, allowed, scratch) if is_ova else [Image(Path(item["path"]), item["format"])]
-        for image in images:
-            vetted = examine(image, allowed, probed=is_ova)
-            log(f"checked {image.shown!r}: {image.format}, {vetted.size} bytes, names no other file")
-            found.append(vetted)
+        # Closed at once when an image is refused: what was unpacked must not outlive that.
+        with closing(images_of(item, allowed, scratch) if is_ova else _image_of(item)) as images:
+            for image in images:
+                vetted = examine(image, allowed, probed=is_ova)
+                log(f"checked {image.shown!r}: {image.format}, {vetted.size} bytes, names no other file")
+                found.append(vetted)
     return found
+
+
+def _image_of(item: dict[str, Any]) -> Generator[Image, None, None]:
+    yield Image(Path(item["path"]), item["format"])
 
 
 def examine(image: Image, limits: Limits = Limits(), *, probed: bool = False) -> Vetted:  # noqa: B008 (frozen)
