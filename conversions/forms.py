@@ -12,7 +12,7 @@ class NameForm(forms.Form):
 
     name = forms.CharField(
         label="Name of the new machine",
-        required=False,  # names.check says what to do about a missing one
+        error_messages={"required": f"The new machine needs a name. {names.RULE}"},
         help_text=names.RULE,
         widget=forms.TextInput(attrs={"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}),
     )

@@ -3,7 +3,7 @@
 from django.contrib.auth import views as auth
 from django.urls import path
 
-from .views import api, board, conversion, people, picker, system, wizard
+from .views import api, board, conversion, people, picker, system, uploads, wizard
 
 urlpatterns = [
     path("", board.board, name="board"),
@@ -19,7 +19,14 @@ urlpatterns = [
     path("new/<uuid:draft_id>/files/", picker.files, name="wizard-files"),
     path("new/<uuid:draft_id>/discard/", wizard.discard, name="wizard-discard"),
     path("new/<uuid:draft_id>/<str:step>/", wizard.step, name="wizard-step"),
-    path("system/", system.system, name="system"),
+    path("uploads/", uploads.collection, name="uploads"),
+    path("uploads/opinion/", uploads.opinion, name="upload-opinion"),
+    path("uploads/<uuid:pk>", uploads.file, name="upload-file"),
+    path("uploads/<uuid:pk>/", uploads.page, name="upload"),
+    path("uploads/<uuid:pk>/convert/", uploads.convert, name="upload-convert"),
+    path("uploads/<uuid:pk>/checksum/", uploads.expect, name="upload-checksum"),
+    path("uploads/<uuid:pk>/remove/", uploads.remove, name="upload-remove"),
+    path("system/", system.page, name="system"),
     path("people/", people.people_list, name="people"),
     path("people/add/", people.person_add, name="person-add"),
     path("people/<int:pk>/", people.person, name="person"),

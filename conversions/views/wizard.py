@@ -1,5 +1,6 @@
 """The wizard: a source is picked, looked at, named, given options, reviewed, and started exactly once."""
 
+import shlex
 from typing import Any
 
 from django.contrib import messages
@@ -33,7 +34,7 @@ def new(request: HttpRequest) -> HttpResponse:
     """The kinds of source to choose from, and what was left unfinished."""
     if request.method == "POST":
         kind = request.POST.get("kind", "")
-        if kind in SOURCES:
+        if kind in SOURCES and not get_source(kind).is_saved:
             return redirect("wizard-step", draft_id=drafts.begin(request.user, kind).pk, step="source")
         messages.error(request, "Choose one of the sources below.")
     unfinished = [
@@ -41,7 +42,11 @@ def new(request: HttpRequest) -> HttpResponse:
         for draft in drafts.unfinished(request.user)[:20]
         if draft.data.get("kind") in SOURCES
     ]
-    context = {"kinds": [get_source(kind) for kind in SOURCES], "unfinished": unfinished, "nav": "wizard-new"}
+    context = {
+        "kinds": [source for source in map(get_source, SOURCES) if not source.is_saved],
+        "unfinished": unfinished,
+        "nav": "wizard-new",
+    }
     return render(request, "conversions/wizard/new.html", context)
 
 
@@ -250,7 +255,7 @@ def _review(request: HttpRequest, draft: Draft) -> HttpResponse:
     context: dict[str, Any] = {
         "plan": plan,
         "output_kind": get_output(plan.output.kind),
-        "command": planning.preview(plan).display(),
+        "command": [shlex.quote(arg) for arg in planning.preview(plan).argv],
         "need": space.needed(plan),
         "need_total": space.needed(plan).total + space.RESERVE,
         "free": space.free(),
