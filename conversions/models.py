@@ -318,6 +318,7 @@ class InventoryGuest(models.Model):
     worst = models.CharField(max_length=12, blank=True)  #: the gravest concern's severity
     search = models.TextField(blank=True)  #: lower case: name, system, host, folder, networks, datastores, addresses
     record = models.JSONField()  #: inventory.GuestRecord.as_dict()
+    concerns = models.JSONField(default=list)  #: concerns.Concern.as_dict() of each, the gravest first
 
     class Meta:
         ordering: ClassVar[list[str]] = ["name", "id"]

@@ -57,7 +57,7 @@ def store(saved: SavedSource, records: list[GuestRecord]) -> None:
     """Replaces the cache by these guests, in one transaction."""
     context = _context(saved, records)
     rows = [row_of(saved, record, context) for record in records]
-    fields = ["name", "power", "os", "size", "worst", "search", "record"]
+    fields = ["name", "power", "os", "size", "worst", "search", "record", "concerns"]
     with transaction.atomic():
         saved.guests.exclude(guest_id__in=[row.guest_id for row in rows]).delete() if len(rows) < 900 else _prune(
             saved, rows
@@ -92,7 +92,8 @@ def row_of(saved: SavedSource, record: GuestRecord, context: Around) -> Inventor
         size=record.size,
         worst=found[0].severity if found else "",
         search=" ".join(word for word in words if word).lower(),
-        record=record.as_dict() | {"concerns": [concern.as_dict() for concern in found]},
+        record=record.as_dict(),
+        concerns=[concern.as_dict() for concern in found],
     )
 
 

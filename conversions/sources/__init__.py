@@ -7,6 +7,9 @@ from .base import Source
 SOURCES = {
     "disk": "conversions.sources.disk.DiskSource",
     "ova": "conversions.sources.ova.OvaSource",
+    "vcenter": "conversions.sources.vcenter.VcenterSource",
+    "esxi": "conversions.sources.esxi.EsxiSource",
+    "xen": "conversions.sources.xen.XenSource",
 }
 
 

@@ -34,6 +34,7 @@ class Source(ABC):
     kind: str
     label: str  #: "Disk image on the server"
     help: str  #: one sentence for somebody who has never seen virt-v2v
+    is_saved = False  #: whether guests are chosen from a saved source's inventory (models.SavedSource)
     #: The fields of the wizard's first step and of the API's "source" object.  cleaned_data is Plan.source.settings.
     form_class: type[forms.Form]
 

@@ -27,6 +27,7 @@ class RemoteSource(Source):
     """A guest of a saved source.  Settings after look(): what input_args() needs, all of it from the inventory."""
 
     form_class = RemoteForm
+    is_saved = True
 
     def look(self, settings: dict[str, Any]) -> Finding:
         saved = self.saved(settings)

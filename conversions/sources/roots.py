@@ -8,6 +8,7 @@ from pathlib import Path
 
 from django.conf import settings
 
+from .. import uploaded
 from ..problems import Problem, RefusedError
 
 _CHOOSE = "Choose another file."
@@ -52,6 +53,8 @@ def resolve(text: str) -> Path:
     Raises RefusedError for whatever is not a readable, non-empty, regular file under a root.  What lies outside is
     refused with the same words whether it exists or not.
     """
+    if (uploaded_file := uploaded.resolve(text)) is not None:
+        return uploaded_file
     shown = text if text.isprintable() else ascii(text)
     if not text or len(text) > 4096 or not text.isprintable():
         raise _refuse(
