@@ -14,11 +14,13 @@ from django.core.checks import CheckMessage, Error, Warning, register
 
 from v2vweb.environment import misspelt
 
+TAG = "v2vweb"  #: bootstrap asks for these alone: the rest would load every page
+
 #: Below the data folder virt-v2v's helpers talk over unix sockets, whose paths the kernel limits to 107 bytes.
 LONGEST_DATA_DIR = 60
 
 
-@register()
+@register(TAG)
 def data_dir(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     folder: Path = settings.DATA_DIR
     found: list[CheckMessage] = []
@@ -41,7 +43,7 @@ def data_dir(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     return found
 
 
-@register()
+@register(TAG)
 def source_roots(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     found: list[CheckMessage] = []
     for root in settings.SOURCE_ROOTS:
@@ -64,7 +66,7 @@ def source_roots(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     return found
 
 
-@register()
+@register(TAG)
 def reach(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """Of an address that others reach: do they get an answer, is it safe?"""
     env = settings.ENV
@@ -98,7 +100,7 @@ def reach(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     return found
 
 
-@register()
+@register(TAG)
 def variables(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     return [
         Warning(

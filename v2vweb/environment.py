@@ -228,7 +228,7 @@ def misspelt() -> dict[str, str]:
     known = [variable(name) for name in Environment.model_fields]
     others = ("V2VWEB_LAB_CACHE", "V2VWEB_KEEP")  # of the tests
     return {
-        name: next(iter(difflib.get_close_matches(name.upper(), known, 1)), "")
+        name: next(iter(difflib.get_close_matches(name.upper(), known, 1, 0.85)), "")
         for name in sorted(os.environ)
         if name.startswith("V2VWEB_") and name not in known and name not in others
     }

@@ -11,6 +11,7 @@ from django.core.management.base import BaseCommand
 from django.db import connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 
+from conversions.checks import TAG
 from conversions.roles import ROLES
 
 FIRST = "admin"
@@ -18,6 +19,7 @@ FIRST = "admin"
 
 class Command(BaseCommand):
     help = "Migrates the database and makes the roles and the first administrator, once."
+    requires_system_checks = (TAG,)
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """None: what there is to say comes from the environment."""
