@@ -78,7 +78,7 @@ def new_certificate(certificate: Path, key: Path, name: str = "vcenter.lab") -> 
 @pytest.fixture(scope="session")
 def vcenter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulator]:
     """A vCenter with one cluster of two hosts, a stand-alone host and a few guests that run."""
-    from tests.conftest import CACHE
+    from tests.running import CACHE
 
     CACHE.mkdir(parents=True, exist_ok=True)
     flags = ["-vm", "2", "-cluster", "1", "-host", "2", "-pg", "1"]
@@ -89,7 +89,7 @@ def vcenter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulator]:
 @pytest.fixture(scope="session")
 def esxi(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulator]:
     """One ESXi host."""
-    from tests.conftest import CACHE
+    from tests.running import CACHE
 
     CACHE.mkdir(parents=True, exist_ok=True)
     with simulator(CACHE, "-esx", "-vm", "2", folder=tmp_path_factory.mktemp("esxi")) as running:
