@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 LEASE = "conductor"
 LEASE_SECONDS = 10  #: how long a conductor that was killed holds up the next one
 _RENEW_SECONDS = 3
+PAUSE = 0.25  #: seconds between two rounds: they are what a conversion takes longer than virt-v2v alone
 _MOST_EVENTS = 2000  #: read at a time for one conversion
 _STARTS = 3  #: tries to start an agent that ends before it begins
 _HIDDEN = ("disk", "progress")  #: folded into Conversion.progress instead of becoming rows
@@ -61,11 +62,11 @@ class Conductor:
         """Conducts until told to stop.  Agents go on without it."""
         waiting_told = False
         while not stop.is_set():
-            pause = 1.0
+            pause = PAUSE
             try:
                 if self.lead():
                     waiting_told = False
-                    pause = 0.5 if self.tick() else 1.0
+                    self.tick()
                 elif not waiting_told:
                     waiting_told = True
                     logger.info("another conductor is at work; waiting")
@@ -98,6 +99,10 @@ class Conductor:
             logger.info("conducting as %s", self.name)
         self._renewed, self._about = (now, about) if won else (None, {})
         return won
+
+    def leads(self) -> bool:
+        """Whether this is the one that conducts, as far as it knows."""
+        return self._renewed is not None
 
     def resign(self) -> None:
         if self._renewed is not None:

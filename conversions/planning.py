@@ -7,7 +7,7 @@ from django import forms
 from django.conf import settings
 from django.db import transaction
 
-from . import names, plan, space
+from . import names, plan, space, uploaded
 from .command import Command, build_command
 from .models import Conversion, Draft, Event
 from .options import OptionsForm, pair_keys
@@ -39,7 +39,9 @@ def forms_for(source_kind: str, output_kind: str = "files") -> Forms:
 def look(source: dict[str, Any], user: Any) -> Finding:
     """What is found at a source, some seconds later.  Raises RefusedError with field "source..."."""
     _check_user(user)
-    return _look(_source(source))
+    asked = _source(source)
+    uploaded.check_use(user, asked.settings)
+    return _look(asked)
 
 
 def make_plan(
@@ -61,6 +63,7 @@ def make_plan(
     planned_output = _output(output)
     cleaned = _clean(OptionsForm, options, "options")
     planned_source = _source(source)
+    uploaded.check_use(user, planned_source.settings)
     finding = _look(planned_source)
     # What the look settled beside what the form said: where the disks of an OVA are, for example.
     planned_source = plan.Source(
@@ -101,6 +104,7 @@ def create_conversion(
                 plan_json=plan.model_dump(mode="json"),
                 secrets=secrets or None,  # type: ignore[misc]  # encrypted text only in the database
             )
+            uploaded.note_use(conversion)
             Event.objects.create(
                 conversion=conversion,
                 attempt=1,
@@ -178,6 +182,7 @@ def _objects(**given: Any) -> list[dict[str, Any]]:
 
 def _source(given: dict[str, Any]) -> plan.Source:
     (source,) = _objects(source=given)
+    source = uploaded.translate(source)
     kind = source.pop("kind", "")
     _check_kind("source", kind)
     return plan.Source(kind=kind, settings=_clean(get_source(kind).form_class, source, "source"))

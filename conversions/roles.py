@@ -42,6 +42,12 @@ def owns(user: Any, thing: Any) -> bool:
     return thing is None or thing.owner_id == user.pk
 
 
+@rules.predicate  # type: ignore[untyped-decorator]
+def is_shared(user: Any, source: Any) -> bool:
+    """Of a saved source: whether everybody who starts conversions may use it."""
+    return source is None or source.shared
+
+
 may_see = is_viewer | is_operator | (is_requester & owns)
 may_change = is_operator | (is_requester & owns)
 
@@ -50,6 +56,12 @@ PERMISSIONS = {
     "conversions.see_conversion": may_see,  # the page, its log, events, files, socket
     "conversions.start_conversion": is_operator | is_requester,
     "conversions.change_conversion_run": may_change,  # cancel, retry
+    "conversions.see_upload": may_see,
+    "conversions.start_upload": is_operator | is_requester,
+    "conversions.change_upload": may_change,  # send its bytes, convert it, remove it
+    "conversions.see_source": is_viewer | is_operator | (is_requester & (is_shared | owns)),
+    "conversions.use_source": is_operator | (is_requester & (is_shared | owns)),  # refresh it, move guests from it
+    "conversions.change_source": is_operator,  # add, edit, trust, delete: whoever may, may reach any host with it
     "conversions.see_draft": may_change,
     "conversions.change_draft": may_change,
     "conversions.see_system": has_role,

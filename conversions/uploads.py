@@ -21,7 +21,8 @@ from .models import Conversion, Upload
 from .problems import Problem, RefusedError, size_words
 from .states import ACTIVE, State
 from .stores import get_store
-from .stores.base import BusyError, FullError, OffsetError, Place, Read
+from .stores.base import Body, BusyError, FullError, OffsetError
+from .uploaded import file_name, place_of
 from .verdict import judge, kind_of
 
 #: A verdict is looked for in the first bytes as they come; then it is the follower's work.
@@ -44,21 +45,6 @@ def refused(
 
 
 # -- where the bytes are -----------------------------------------------------------------------------------------------
-
-
-def place_of(upload: Upload) -> Place:
-    return Place(str(upload.bundle or upload.pk), file_name(upload.name, bool(upload.bundle)), upload.size)
-
-
-def file_name(name: str, exact: bool = False) -> str:
-    """A name that is safe for a file, in a command and for QEMU (which gives meaning to commas and colons).
-
-    With `exact` blanks and brackets stay: an OVF names its disks so.
-    """
-    base = re.split(r"[/\\]", name)[-1]
-    safe = re.sub(r"[^A-Za-z0-9._+ ()-]" if exact else r"[^A-Za-z0-9._+-]", "_", base).lstrip(".-")
-    stem, dot, ending = safe.rpartition(".")
-    return f"{stem[:120]}{dot}{ending[-20:]}" if safe else "file"
 
 
 def offset_of(upload: Upload) -> int:
@@ -101,6 +87,7 @@ def space_left() -> int | None:
     if free is None:
         return None
     taken = owed() + settings.ENV.upload_reserve
+    settings.UPLOAD_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
     if settings.UPLOAD_DIR.stat().st_dev == settings.DATA_DIR.stat().st_dev:
         taken += space.reserved()
     return max(0, free - taken)
@@ -111,8 +98,8 @@ def storage() -> str:
     return "local"
 
 
-def _check_room(user: Any, size: int) -> None:
-    left = quota_left(user)
+def check_room(size: int, left: int | None, room: int | None) -> None:
+    """Raises RefusedError when a file is larger than what quota_left() and space_left() have told."""
     if left is not None and size > left:
         raise refused(
             "upload-over-quota",
@@ -122,7 +109,6 @@ def _check_room(user: Any, size: int) -> None:
             status=413,
             field="size",
         )
-    room = space_left()
     if room is not None and size > room:
         raise refused(
             "upload-no-space",
@@ -157,7 +143,7 @@ def create(
     with transaction.atomic():
         # The row of the person is the lock: two uploads that begin at once do not both see the same room.
         get_user_model().objects.select_for_update().get(pk=user.pk)
-        _check_room(user, size)
+        check_room(size, quota_left(user), space_left())
         if bundle is not None:
             _check_bundle(user, bundle, name)
         return Upload.objects.create(
@@ -207,7 +193,7 @@ def read_expected(text: str) -> str:
 
 def again(user: Any, name: str, size: int, modified: str = "") -> Upload | None:
     """The upload that this very file belongs to, if it was begun: by name, size and time of change."""
-    rows = Upload.objects.filter(owner=user, name=name, size=size, bundle=None).exclude(state=Upload.State.REFUSED)
+    rows = Upload.objects.filter(owner=user, name=name, size=size).exclude(state=Upload.State.REFUSED)
     if modified:
         rows = rows.filter(modified__in=[modified[:32], ""])
     return rows.first()
@@ -216,29 +202,29 @@ def again(user: Any, name: str, size: int, modified: str = "") -> Upload | None:
 # -- bytes -------------------------------------------------------------------------------------------------------------
 
 
-def append(upload: Upload, offset: int, length: int, read: Read) -> int:
+def append(upload: Upload, offset: int, body: Body) -> int:
     """Takes bytes that begin at `offset` and returns how far the file goes now.  Raises RefusedError.
 
-    After an interruption less than `length` may have come; what has come counts.
+    After an interruption less than was announced may have come; what has come counts.
     """
     if upload.state == Upload.State.REFUSED:
         raise RefusedError(Problem(**(upload.problem or {})), status=422)
     if upload.state != Upload.State.RECEIVING:
         raise refused("upload-complete", "The upload is complete", "All of the file is there.", status=409)
-    if length > settings.ENV.upload_chunk:
+    if body.length > settings.ENV.upload_chunk:
         raise refused(
             "upload-chunk-too-large",
             "The piece is too large",
             f"A request may bring {size_words(settings.ENV.upload_chunk)}.",
             status=413,
         )
-    if offset + length > upload.size:
+    if offset + body.length > upload.size:
         raise refused(
             "upload-too-long", "The file is longer than was said", f"It was to have {upload.size} bytes.", status=413
         )
-    _guard_space(upload, length)
+    _guard_space(upload, body.length)
     try:
-        end = get_store(upload.storage).append(place_of(upload), offset, length, read)
+        end = get_store(upload.storage).append(place_of(upload), offset, body)
     except BusyError:
         raise refused(
             "upload-busy", "Somebody is sending this file already", "It is being sent from another page.", status=423
@@ -305,6 +291,18 @@ def refuse(upload: Upload, verdict: dict[str, Any]) -> None:
         setattr(upload, name, value)
     if not whole:
         get_store(upload.storage).remove(place_of(upload))
+
+
+def expect(upload: Upload, text: str) -> None:
+    """Sets, corrects or takes away the checksum that the file should have; a refusal for it is looked at again."""
+    expected = read_expected(text)
+    now = timezone.now()
+    Upload.objects.filter(pk=upload.pk).exclude(state=Upload.State.REFUSED).update(expected=expected)
+    Upload.objects.filter(pk=upload.pk, state=Upload.State.READY).update(state=Upload.State.CHECKING, touched=now)
+    if upload.state == Upload.State.REFUSED and (upload.problem or {}).get("code") == "checksum-differs":
+        Upload.objects.filter(pk=upload.pk, state=Upload.State.REFUSED).update(
+            expected=expected, state=Upload.State.CHECKING, problem=None, expires=None, touched=now
+        )
 
 
 # -- use and end -------------------------------------------------------------------------------------------------------

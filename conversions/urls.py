@@ -3,7 +3,7 @@
 from django.contrib.auth import views as auth
 from django.urls import path
 
-from .views import api, board, conversion, people, picker, system, uploads, wizard
+from .views import api, board, conversion, people, picker, sources, system, uploads, wizard
 
 urlpatterns = [
     path("", board.board, name="board"),
@@ -26,6 +26,14 @@ urlpatterns = [
     path("uploads/<uuid:pk>/convert/", uploads.convert, name="upload-convert"),
     path("uploads/<uuid:pk>/checksum/", uploads.expect, name="upload-checksum"),
     path("uploads/<uuid:pk>/remove/", uploads.remove, name="upload-remove"),
+    path("sources/", sources.collection, name="sources"),
+    path("sources/add/<str:kind>/", sources.add, name="source-add"),
+    path("sources/<int:pk>/", sources.page, name="source"),
+    path("sources/<int:pk>/edit/", sources.edit, name="source-edit"),
+    path("sources/<int:pk>/trust/", sources.trust_page, name="source-trust"),
+    path("sources/<int:pk>/test/", sources.test, name="source-test"),
+    path("sources/<int:pk>/refresh/", sources.refresh, name="source-refresh"),
+    path("sources/<int:pk>/delete/", sources.delete, name="source-delete"),
     path("system/", system.page, name="system"),
     path("people/", people.people_list, name="people"),
     path("people/add/", people.person_add, name="person-add"),

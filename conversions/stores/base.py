@@ -5,8 +5,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-#: read(count) -> up to that many bytes; b"" when the sender has no more.
-Read = Callable[[int], bytes]
+
+@dataclass(frozen=True)
+class Body:
+    """Bytes to be stored: from a request, or from a file in which nginx has put them."""
+
+    length: int  #: so many are announced; fewer may come
+    read: Callable[[int], bytes]  #: up to so many bytes; b"" when the sender has no more
+    fd: int | None = None  #: of a file that holds them from its beginning, when there is one
 
 
 @dataclass(frozen=True)
@@ -42,8 +48,8 @@ class Store(ABC):
         """How many bytes are safely there: the only authority for that."""
 
     @abstractmethod
-    def append(self, place: Place, offset: int, length: int, read: Read) -> int:
-        """Writes up to `length` bytes at `offset`; returns the new offset.  Raises BusyError, OffsetError, FullError."""
+    def append(self, place: Place, offset: int, body: Body) -> int:
+        """Writes the body at `offset`; returns the new offset.  Raises BusyError, OffsetError, FullError."""
 
     @abstractmethod
     def remove(self, place: Place) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
+from conversions import follow
 from conversions.conductor import Conductor
 
 
@@ -16,4 +17,9 @@ class Command(BaseCommand):
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
-        Conductor().run(stop)
+        conductor = Conductor()
+        # Reads behind uploads; computing their checksums must not hold up the conductor's round.
+        follower = threading.Thread(target=follow.run, args=(stop, conductor.leads), name="follower", daemon=True)
+        follower.start()
+        conductor.run(stop)
+        follower.join(5)

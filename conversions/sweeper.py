@@ -1,0 +1,67 @@
+"""Removes uploads that nobody went on with or uses any more, and bytes that belong to nobody."""
+
+import contextlib
+import logging
+import re
+import shutil
+import time
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from django.conf import settings
+from django.db.models import Max
+from django.utils import timezone
+
+from . import uploads
+from .models import Upload
+from .problems import RefusedError
+from .states import ACTIVE, State
+
+logger = logging.getLogger(__name__)
+
+ORPHAN_SECONDS = 3600  #: a folder is there before its row is seen
+_FOLDER = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}")
+
+
+def sweep() -> int:
+    """Removes what is over; returns how many uploads that were."""
+    removed = 0
+    for upload in Upload.objects.filter(expires__lt=timezone.now()):
+        later = _later(upload)
+        if later:
+            Upload.objects.filter(pk=upload.pk).update(expires=later)
+            continue
+        # Somebody may have gone on with it this very moment.
+        if Upload.objects.filter(pk=upload.pk, expires__lt=timezone.now()).exists():
+            with contextlib.suppress(RefusedError):
+                uploads.remove(upload)
+                removed += 1
+                logger.info("upload %s of %s removed: it had expired", upload.pk, upload.owner_id)
+    _remove_orphans()
+    return removed
+
+
+def _later(upload: Upload) -> datetime | None:
+    """When to look again: a file that is converted, or was of late, is kept."""
+    if upload.state != Upload.State.READY:
+        return None
+    now, keep = timezone.now(), timedelta(days=settings.ENV.upload_keep_days)
+    if upload.conversions.filter(state__in=[*ACTIVE, State.QUEUED]).exists():
+        return now + keep
+    last = upload.conversions.aggregate(last=Max("ended"))["last"]
+    return last + keep if last and last + keep > now else None
+
+
+def _remove_orphans() -> None:
+    """Folders without a row: their person was removed, or the database was put back to an earlier day."""
+    root: Path = settings.UPLOAD_DIR
+    if not root.is_dir():
+        return
+    folders = [entry for entry in root.iterdir() if _FOLDER.fullmatch(entry.name) and not entry.is_symlink()]
+    names = {str(pk) for pk in Upload.objects.values_list("pk", flat=True)}
+    names |= {str(bundle) for bundle in Upload.objects.exclude(bundle=None).values_list("bundle", flat=True)}
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            if folder.name not in names and time.time() - folder.stat().st_mtime > ORPHAN_SECONDS:
+                shutil.rmtree(folder)
+                logger.info("%s removed: it belongs to no upload", folder)
