@@ -31,7 +31,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import timezone
 
 from conversions import tokens, uploads
-from conversions.models import ApiToken, Conversion, Draft
+from conversions.models import ApiToken, Conversion, Draft, SavedSource
 from conversions.plan import Plan, Source
 from conversions.roles import PERMISSIONS, ROLES, role_of, visible_to
 from conversions.routing import websocket_urlpatterns
@@ -47,6 +47,7 @@ WITH_A_ROLE = "                    yes    yes yes     yes      yes   403     log
 SEES = "                           yes    yes 403     yes      yes   403     login"
 CHANGES = "                        403    yes 403     yes      yes   403     login"
 STARTS = "                         403    yes yes     yes      yes   403     login"
+OPERATES = "                       403    403 403     yes      yes   403     login"
 ADMINISTERS = "                    403    403 403     403      yes   403     login"
 NOBODY = "                         404    404 404     404      404   404     404"
 API_SEES = "                       yes    yes 404     yes      yes   403     401"
@@ -126,6 +127,19 @@ MATRIX: dict[tuple[str, str], Line] = {
     ("POST", "uploads/<uuid:pk>/convert/"): Line(CHANGES, "upload"),
     ("POST", "uploads/<uuid:pk>/checksum/"): Line(CHANGES, "upload", {"checksum": ""}),
     ("POST", "uploads/<uuid:pk>/remove/"): Line(CHANGES, "upload"),
+    # Saved sources: here not shared ones
+    ("GET", "sources/"): Line(WITH_A_ROLE),
+    ("GET", "sources/add/<str:kind>/"): Line(OPERATES, "kind"),
+    ("POST", "sources/add/<str:kind>/"): Line(OPERATES, "kind", {"name": ""}, done=(422,)),
+    ("GET", "sources/<int:pk>/"): Line(SEES, "source"),
+    ("GET", "sources/<int:pk>/edit/"): Line(OPERATES, "source"),
+    ("POST", "sources/<int:pk>/edit/"): Line(OPERATES, "source", {"name": ""}, done=(422,)),
+    ("GET", "sources/<int:pk>/trust/"): Line(OPERATES, "source", done=(409,)),  # nobody is there
+    ("POST", "sources/<int:pk>/trust/"): Line(OPERATES, "source", done=(409,)),
+    ("POST", "sources/<int:pk>/test/"): Line(CHANGES, "source"),
+    ("POST", "sources/<int:pk>/refresh/"): Line(CHANGES, "source"),
+    ("GET", "sources/<int:pk>/delete/"): Line(OPERATES, "source"),
+    ("POST", "sources/<int:pk>/delete/"): Line(OPERATES, "source"),
     # The API, with a token
     ("GET", "api/v1/conversions"): Line(API_WITH_A_ROLE),
     ("POST", "api/v1/conversions"): Line(API_STARTS, data=START, type="application/json"),
@@ -253,6 +267,8 @@ class World:
             "person": lambda: {"pk": self.other.pk},
             "token": lambda: {"pk": tokens.create(owner)[0].pk},
             "upload": lambda: {"pk": self.upload(owner)},
+            "source": lambda: {"pk": self.source(owner)},
+            "kind": lambda: {"kind": "vcenter"},
         }
         return things[about]()
 
@@ -271,6 +287,11 @@ class World:
 
     def draft(self, owner: Any) -> Any:
         return Draft.objects.create(owner=owner, data={"kind": "disk"}).pk
+
+    def source(self, owner: Any) -> Any:
+        return SavedSource.objects.create(
+            kind="vcenter", name=f"vc{owner.pk}", owner=owner, shared=False, host="127.0.0.1", port=1, user="root"
+        ).pk
 
     def upload(self, owner: Any) -> Any:
         return uploads.create(owner, name="a.ova", size=10).pk
