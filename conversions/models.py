@@ -25,7 +25,7 @@ class Conversion(models.Model):
         "Batch", null=True, blank=True, on_delete=models.SET_NULL, related_name="conversions"
     )  #: started together with others
     source = models.ForeignKey(
-        "SavedSource", null=True, blank=True, on_delete=models.PROTECT, related_name="conversions"
+        "SavedSource", null=True, blank=True, on_delete=models.SET_NULL, related_name="conversions"
     )  #: the saved source that the guest comes from, for its limit and its trust
     plan_json = models.JSONField()
     secrets = EncryptedJSONField(null=True)  #: {"luks-0": "passphrase", ...}: written to files when an attempt starts

@@ -127,7 +127,8 @@ def look_for(secrets: list[str], seen: list[str], over: threading.Event) -> None
                     text = (process / file).read_bytes().decode(errors="replace")
                 except OSError:
                     continue
-                if any(secret in text for secret in secrets):
+                own = "/vsphere-" in text[:200]  # the simulator is told its password by an argument
+                if not own and any(secret in text for secret in secrets):
                     seen.append(f"{file} of {text[:80]}")
 
 
