@@ -43,7 +43,7 @@ def new(request: HttpRequest) -> HttpResponse:
         if draft.data.get("kind") in SOURCES
     ]
     context = {
-        "kinds": [source for source in map(get_source, SOURCES) if not source.is_saved],
+        "kinds": [get_source(kind) for kind in SOURCES],
         "unfinished": unfinished,
         "nav": "wizard-new",
     }
