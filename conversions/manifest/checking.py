@@ -157,11 +157,13 @@ def _claim(document: Node, claims: dict[str, Node]) -> Iterator[Mistake]:
         claims[name.value] = document
     body = "spec" if _kind(document)[1] == "PersistentVolumeClaim" else None
     spec = document.get("spec") if body else document.get("spec", "storage") or document.get("spec", "pvc")
+    near: Node = spec or document
+    for path in (("resources",), ("resources", "requests"), ("resources", "requests", "storage")):
+        near = (spec.get(*path) if spec is not None else None) or near
     size = spec.get("resources", "requests", "storage") if spec is not None else None
     if size is None or not (quantity_value(size.value) or 0) > 0:
-        where = size or spec or document
         yield Mistake(
-            where.line,
+            near.line,
             "spec.resources.requests.storage",
             "claim-size",
             "A claim must say how big it is: “storage” below “resources.requests”.",

@@ -72,15 +72,19 @@ def read(text: str | bytes, *, documents: int = 1, max_bytes: int = MAX_BYTES) -
         try:
             text = text.decode()
         except UnicodeDecodeError as error:
-            line = error.object.count(b"\n", 0, error.start) + 1
-            raise UnreadableError("yaml-not-text", "This is not UTF-8 text.", line) from error
+            bad = error.object.count(b"\n", 0, error.start) + 1
+            raise UnreadableError("yaml-not-text", "This is not UTF-8 text.", bad) from error
     try:
         found = _Reader(text, documents).documents()
     except yaml.MarkedYAMLError as error:
         mark: Any = error.problem_mark or error.context_mark
         what = " ".join(part for part in (error.context, error.problem) if part)
+        line = min(mark.line, text.rstrip("\n").count("\n")) + 1 if mark else None
         raise UnreadableError(
-            "yaml-syntax", f"This is not valid YAML: {what}.", mark.line + 1 if mark else None
+            "yaml-syntax",
+            f"This line, or one just before it, is not valid YAML ({what}).",
+            line,
+            "Check indentation and quotes.",
         ) from error
     except yaml.YAMLError as error:
         raise UnreadableError("yaml-not-text", "It holds a character that no text has.", _bad_line(text)) from error

@@ -34,9 +34,14 @@ class Row:
     kind: Kind
     theirs: int | None
     ours: int | None
-    path: str = ""
+    at: Path = ()
     reason: str = ""
     repair: str = ""
+
+    @property
+    def path(self) -> str:
+        """For people: spec.template.spec.volumes[disk-0]"""
+        return dotted(self.at)
 
 
 @dataclass(frozen=True)
@@ -127,6 +132,7 @@ def _machine(root: Node) -> dict[str, Any]:
     kind = vm.get("kind") if isinstance(vm, dict) else None
     version = str(vm.get("apiVersion")) if isinstance(vm, dict) else ""
     if kind in ("VirtualMachine", "VirtualMachineInstance") and version.startswith("kubevirt.io/"):
+        _lists_of_named_things(root)
         machine: dict[str, Any] = vm
         return machine
     what = f"“{str(kind)[:60]}” of “{version[:60]}”" if kind else "no object of Kubernetes"
@@ -141,9 +147,32 @@ def _machine(root: Node) -> dict[str, Any]:
     )
 
 
+def _lists_of_named_things(root: Node) -> None:
+    """Disks, volumes, network cards and networks are known by their names, so each must have one."""
+    spec = root.get("spec", "template", "spec") or root.get("spec")
+    for path in (("domain", "devices", "disks"), ("domain", "devices", "interfaces"), ("volumes",), ("networks",)):
+        found = spec.get(*path) if spec is not None else None
+        if found is None or found.value in (None, []):
+            continue
+        members = found.value if isinstance(found.value, list) else [found]
+        for member in members:
+            name = member.get("name")
+            if name is None or not isinstance(name.value, str):
+                raise RefusedError(
+                    Problem(
+                        "manifest-not-understood",
+                        "virt-v2v's file is not understood",
+                        f"Line {member.line}: “{path[-1]}” should be a list of things with a name each.",
+                        "Look at the log of the conversion, and convert again.",
+                        "administrator",
+                    )
+                )
+
+
 def _refuse_what_kubevirt_would(objects: list[dict[str, Any]], plan: Plan, target: Target) -> None:
     name = objects[0]["metadata"].get("name")
-    for mistake in check_plain(objects, Expected(name, target.namespace), None):
+    # All claims are made alike here, so one tells for all.
+    for mistake in check_plain(objects[:2], Expected(name, target.namespace), None):
         if not mistake.asks:
             raise RefusedError(
                 Problem(
@@ -243,7 +272,7 @@ def _rows(text: str, root: Node, written: list[Line], notes: list[Note], sizes: 
 
 
 def _pair(number: int, line: Line, other: int, value: Any, note: Note | None, history: _History) -> Row:
-    shown = dotted(line.path)
+    shown = line.path
     if _same(value, line.value):
         if note is None or _stayed(note):
             return Row("same", number, other + 1, shown)
@@ -266,7 +295,7 @@ def _same(theirs: Any, ours: Any) -> bool:
 def _theirs_only(number: int, path: Path, note: Note | None, *, moved: bool) -> Row:
     reason = note.reason if note else _ELSEWHERE if moved else ""
     kind: Kind = "moved" if moved else "removed"
-    return Row(kind, number, None, dotted(path), reason, note.step.name if note else "")
+    return Row(kind, number, None, path, reason, note.step.name if note else "")
 
 
 def _ours_only(written: list[Line], number: int, paired: frozenset[int], history: _History, sizes: list[str]) -> Row:
@@ -275,12 +304,12 @@ def _ours_only(written: list[Line], number: int, paired: frozenset[int], history
         return Row("comment", None, number + 1)
     if line.document > 0:
         why_size = sizes[line.document - 1] if line.path[-1] == "storage" and isinstance(line.value, str) else ""
-        return Row("added", None, number + 1, dotted(line.path), why_size or _STORAGE, TO_CLAIMS.name)
+        return Row("added", None, number + 1, line.path, why_size or _STORAGE, TO_CLAIMS.name)
     why = history.why(line.path)
     moved = number in paired
     reason = why.reason if why else _ELSEWHERE if moved else ""
     kind: Kind = "moved" if moved else "added"
-    return Row(kind, None, number + 1, dotted(line.path), reason, why.step.name if why else "")
+    return Row(kind, None, number + 1, line.path, reason, why.step.name if why else "")
 
 
 def _in_order(pairs: dict[int, int]) -> dict[int, int]:
