@@ -35,6 +35,9 @@ def images_of(item: dict[str, Any], limits: Limits, scratch: Path | None = None)
     RefusedError when the OVA is not the one of the plan any more, or would be read differently by virt-v2v.
     """
     path = Path(item["path"])
+    if path.is_dir():
+        yield from _in_folder(path, item)
+        return
     with path.open("rb") as file:
         packed = packed_as(file.read(BLOCK))
     if packed == "tar" and not any(disk.get("gzip") for disk in item["disks"]):
@@ -60,6 +63,9 @@ class _EnoughError(Exception):
 
 def sha256_of(path: Path, name: str) -> str:
     """The SHA-256 of a member, reading no further than needed."""
+    if path.is_dir():
+        with (path / name).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     found = hashlib.sha256()
     names: list[str] = []
 
@@ -201,6 +207,29 @@ def format_of(path: Path, offset: int, size: int) -> str:
         tail = file.read(min(size, peek.SECTOR))
     # What is none is refused as no VMDK, which is what an OVA's disk should be.
     return peek.classify(head, tail).format or "vmdk"
+
+
+# -- a folder with what was in an OVA ----------------------------------------------------------------------------------
+
+
+def _in_folder(path: Path, item: dict[str, Any]) -> Iterator[Image]:
+    # virt-v2v looks for the .ovf in folders below too, and follows links.
+    below = [file.relative_to(path).as_posix() for file in path.rglob("*") if file.name.lower().endswith(".ovf")]
+    names = [disk["name"] for disk in item["disks"]]
+    if below != [item["ovf"]] or any("/" in name or not _is_plain_file(path / name) for name in [item["ovf"], *names]):
+        _changed()
+    if sha256_of(path, item["ovf"]) != item["ovf_sha256"]:
+        _changed()
+    for digest in item.get("digests", []):
+        if _is_plain_file(path / digest["name"]):
+            with (path / digest["name"]).open("rb") as file:
+                check_digest(Digest(**digest), hashlib.file_digest(file, digest["algorithm"]).hexdigest())
+    for name in names:
+        yield Image(path / name, format_of(path / name, 0, (path / name).stat().st_size))
+
+
+def _is_plain_file(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
 
 
 # -- packed ------------------------------------------------------------------------------------------------------------

@@ -274,3 +274,40 @@ def test_checksums_that_virt_v2v_passes_over_are_compared_by_us(root, disk, monk
 def test_what_is_no_ova_is_refused(root, content):
     (root / "x.ova").write_bytes(content)
     refusal(root / "x.ova")
+
+
+def put_folder(root: Path, files: dict[str, bytes]) -> Path:
+    folder = root / "unpacked"
+    folder.mkdir(exist_ok=True)
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    return folder
+
+
+def test_an_ovf_with_its_disks_beside_it_is_taken_as_the_folder_that_they_are_in(root, disk):
+    folder = put_folder(root, members(disk))
+    form = OvaForm({"path": str(folder / "web01.ovf")})
+    assert form.is_valid(), form.errors
+    assert form.cleaned_data == {"path": str(folder / "web01.ovf")}
+    plan = plan_of(folder / "web01.ovf")
+    assert plan.guest.disks[0].size == 8 * MIB
+    assert OvaSource().guest_args(plan) == [str(folder)]
+    assert vet(plan)[0].size == 8 * MIB
+
+
+def test_a_folder_in_which_something_changed_or_is_a_link_is_not_opened(root, disk, tmp_path):
+    folder = put_folder(root, members(disk))
+    plan = plan_of(folder / "web01.ovf")
+    (folder / "below").mkdir()
+    (folder / "below" / "other.ovf").write_bytes(members(disk)["web01.ovf"])
+    with pytest.raises(RefusedError) as refused:
+        vet(plan)
+    assert refused.value.problem.code == "ova-changed"
+    (folder / "below" / "other.ovf").unlink()
+    assert vet(plan)
+    (folder / "disk1.vmdk").rename(tmp_path / "elsewhere.vmdk")
+    (folder / "disk1.vmdk").symlink_to(tmp_path / "elsewhere.vmdk")
+    with pytest.raises(RefusedError) as refused:
+        vet(plan)
+    assert refused.value.problem.code == "ova-changed"
+    assert refusal(folder / "web01.ovf") == "ova-disk-missing"

@@ -11,6 +11,7 @@ from ..ova import STOPS_VIRT_V2V, Ova, check_manifest, read_ova
 from ..ovf import OvfDisk
 from ..plan import Disk, Guest, Nic, Plan
 from ..problems import Problem, RefusedError
+from ..tar import Member
 from . import roots
 from .base import Finding, FormProblem, Source
 from .disk import look_at
@@ -24,7 +25,7 @@ class OvaForm(forms.Form):
         label="OVA file",
         max_length=4096,
         strip=False,
-        help_text="The whole path of the .ova file, or choose it from the list.",
+        help_text="The whole path of the .ova file (or of the .ovf, with its disks beside it), or choose it from the list.",
     )
 
     def clean_path(self) -> str:
@@ -34,6 +35,12 @@ class OvaForm(forms.Form):
             raise FormProblem(error.problem) from None
 
 
+def _ova_of(settings: dict[str, Any]) -> Path:
+    """What virt-v2v is given: the file, or of an OVA that somebody has unpacked the folder in which the .ovf is."""
+    path = Path(settings["path"])
+    return path.parent if path.suffix.lower() == ".ovf" else path
+
+
 class OvaSource(Source):
     kind = "ova"
     label = "OVA file on the server"
@@ -41,17 +48,18 @@ class OvaSource(Source):
     form_class = OvaForm
 
     def look(self, settings: dict[str, Any]) -> Finding:
-        return look_at_ova(Path(settings["path"]))
+        return look_at_ova(_ova_of(settings))
 
     def input_args(self, plan: Plan, secrets: Path) -> list[str]:
         return ["-i", "ova"]
 
     def guest_args(self, plan: Plan) -> list[str]:
-        return [plan.source.settings["path"]]
+        return [str(_ova_of(plan.source.settings))]
 
     def vet(self, plan: Plan) -> list[dict[str, Any]]:
         settings = plan.source.settings
-        return [{"kind": "ova", **{key: settings[key] for key in ("path", "ovf", "ovf_sha256", "disks", "digests")}}]
+        described = {key: settings[key] for key in ("ovf", "ovf_sha256", "disks", "digests")}
+        return [{"kind": "ova", "path": str(_ova_of(settings)), **described}]
 
     def scratch_needed(self, plan: Plan) -> int:
         scratch: int = plan.source.settings.get("scratch", 0)
@@ -62,7 +70,8 @@ def look_at_ova(path: Path) -> Finding:
     """What an OVA tells about its guest.  Raises RefusedError when virt-v2v could not, or must not, open it."""
     try:
         ova = read_ova(path, quick=True)
-        if path.stat().st_size <= CHECK_NOW and ova.complete and ova.packed == "tar":
+        size = sum(member.size for member in ova.members)
+        if size <= CHECK_NOW and ova.complete and ova.packed in ("tar", "folder"):
             check_manifest(path, ova)
         ovf_sha256 = unpacking.sha256_of(path, ova.ovf_name)
     except OSError as error:
@@ -78,7 +87,7 @@ def look_at_ova(path: Path) -> Finding:
     for concern in ova.concerns:
         if concern.code in STOPS_VIRT_V2V:
             raise RefusedError(concern)
-    is_packed = ova.packed != "tar" or ova.compressed
+    is_packed = ova.packed not in ("tar", "folder") or ova.compressed
     found = _packed_finding(ova) if is_packed else _look_inside(path, ova)
     settings = {
         "ovf": ova.ovf_name,
@@ -95,11 +104,14 @@ def look_at_ova(path: Path) -> Finding:
 
 def _look_inside(path: Path, ova: Ova) -> Finding:
     members = [ova.member(name) for name in ova.disks]
-    images = [
-        Image(path, unpacking.format_of(path, member.offset, member.size), member.name, member.offset, member.size)
-        for member in members
-    ]
-    return look_at(images, None, probed=True)
+    return look_at([_image(path, ova, member) for member in members], None, probed=True)
+
+
+def _image(path: Path, ova: Ova, member: Member) -> Image:
+    if ova.packed == "folder":
+        return Image(path / member.name, unpacking.format_of(path / member.name, 0, member.size))
+    format = unpacking.format_of(path, member.offset, member.size)
+    return Image(path, format, member.name, member.offset, member.size)
 
 
 def _packed_finding(ova: Ova) -> Finding:

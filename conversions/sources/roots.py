@@ -16,6 +16,7 @@ _CHOOSE = "Choose another file."
 #: What a file's ending suggests, for the picker.  What it really is, its content says later.
 KINDS = {
     ".ova": "ova",
+    ".ovf": "ova",
     ".raw": "disk",
     ".img": "disk",
     ".qcow2": "disk",
