@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 import uuid
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -23,8 +24,9 @@ from .acceleration import Acceleration, Probe
 from .credentials import WrongKeyError
 from .events import read_events
 from .jobdir import Result
-from .models import Conversion, Event, Lease
+from .models import Conversion, Event, Lease, SavedSource
 from .problems import Problem, RefusedError
+from .refreshers import Refreshers
 from .runners import Alive, Dead, Ended, LocalRunner, NotStarted, Runner
 from .scheduler import Limits, Queued, schedule
 from .states import ACTIVE, PHASE_WORDS, Phase, State
@@ -52,6 +54,7 @@ class Conductor:
     def __init__(self, runner: Runner | None = None, probe: Probe | None = None) -> None:
         self.runner = runner or LocalRunner()
         self.probe = probe or Probe(settings.DATA_DIR, settings.ENV.acceleration)
+        self.refreshers = Refreshers()
         self.name = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self.since = timezone.now()
         self._renewed: float | None = None
@@ -77,6 +80,7 @@ class Conductor:
                 pause = 2.0
             stop.wait(pause)
         self.probe.stop()
+        self.refreshers.stop()
         self.resign()
 
     def lead(self) -> bool:
@@ -110,7 +114,8 @@ class Conductor:
             self._renewed = None
 
     def _describe(self) -> dict[str, Any]:
-        acceleration = self.probe.poll()
+        # Two conductors do not measure at once: it takes a core, and the answer is kept for both.
+        acceleration = self.probe.poll() if self.leads() else None
         return {
             "host": socket.gethostname(),
             "pid": os.getpid(),
@@ -124,6 +129,7 @@ class Conductor:
     def tick(self) -> bool:
         """One round over everything that is not over; whether there is anything."""
         self.runner.reap()
+        self.refreshers.tick()
         # Without the secrets: a row whose secrets cannot be read must not hold up the others.
         rows = Conversion.objects.defer("secrets")
         active = list(rows.filter(state__in=ACTIVE).order_by("id"))
@@ -142,8 +148,15 @@ class Conductor:
     def start_queued(self, queued: list[Conversion]) -> None:
         acceleration = self.probe.poll()
         hold = "" if acceleration else "a test of this server's virtualisation, which takes up to a minute"
-        running = Conversion.objects.filter(state__in=ACTIVE).count()
-        decision = schedule([Queued(row.pk) for row in queued], running, Limits(max_running(), hold))
+        by_source = Counter(Conversion.objects.filter(state__in=ACTIVE).values_list("source", flat=True))
+        running = sum(by_source.values())
+        sources = SavedSource.objects.defer("secrets").in_bulk({row.source_id for row in queued if row.source_id})
+        decision = schedule(
+            [_queued(row, sources.get(row.source_id or 0)) for row in queued],
+            running,
+            Limits(max_running(), hold),
+            {source: count for source, count in by_source.items() if source is not None},
+        )
         for conversion in queued:
             if conversion.pk in decision.start:
                 if conversion.move(State.RUNNING, why="a place is free", started=timezone.now(), waiting_for=""):
@@ -263,6 +276,10 @@ class Conductor:
 
     def _fail(self, conversion: Conversion, problem: Problem) -> None:
         conversion.move(State.FAILED, why=problem.title, error=problem.as_dict(), ended=timezone.now())
+
+
+def _queued(row: Conversion, source: SavedSource | None) -> Queued:
+    return Queued(row.pk, source.pk, source.name, source.max_running) if source else Queued(row.pk)
 
 
 def _row(conversion: Conversion, event: dict[str, Any]) -> Event:

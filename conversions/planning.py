@@ -102,6 +102,7 @@ def create_conversion(
                 name=plan.name,
                 owner=owner,
                 plan_json=plan.model_dump(mode="json"),
+                source_id=plan.source.settings.get("source_id"),
                 secrets=secrets or None,  # type: ignore[misc]  # encrypted text only in the database
             )
             uploaded.note_use(conversion)

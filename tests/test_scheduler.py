@@ -43,6 +43,14 @@ def test_the_words_are_for_people() -> None:
     assert schedule([Queued(1)], 0, Limits(1, "a test")).waiting == {1: "a test; next in the queue"}
 
 
+def test_a_busy_source_lets_others_pass_and_says_so() -> None:
+    queued = [Queued(1, 7, "vCenter Berlin", 1), Queued(2, 7, "vCenter Berlin", 1), Queued(3)]
+    decision = schedule(queued, 0, Limits(4))
+    assert decision.start == (1, 3)
+    assert decision.waiting == {2: "1 of 1 conversions from vCenter Berlin are running; next in the queue"}
+    assert schedule(queued[:1], 1, Limits(4), {7: 1}).start == ()
+
+
 class Site(RuleBasedStateMachine):
     """Conversions come, start, end and are cancelled in any order, while the number of places changes."""
 
