@@ -33,7 +33,7 @@ def status(site: Any, path: str = "/login/") -> int:
 
 def test_web_and_conductor_are_started_again_when_they_die_and_end_together(make_site: Any) -> None:
     site = make_site()
-    for words in (("daphne",), ("manage.py", "conduct")):
+    for words in (("v2vweb.web",), ("manage.py", "conduct")):
         (pid,) = wait_for(lambda words=words: site.pids(*words))
         os.kill(pid, signal.SIGKILL)
         wait_for(lambda words=words, pid=pid: site.pids(*words) not in ([], [pid]))
@@ -49,7 +49,7 @@ def test_nothing_is_left_when_the_supervisor_itself_is_killed(make_site: Any) ->
     wait_for(lambda: site.pids("conduct"))
     site.process.kill()
     site.process.wait()
-    wait_for(lambda: site.pids("daphne") + site.pids("manage.py") == [], 30)
+    wait_for(lambda: site.pids("v2vweb.web") + site.pids("manage.py") == [], 30)
 
 
 def test_a_second_start_on_the_same_port_is_refused_in_one_line(make_site: Any) -> None:
