@@ -7,7 +7,9 @@
 1. Request.     views/wizard.py saves each step of the wizard in a Draft (drafts.py, forms.py); views/api.py and
                 management/commands/convert.py take the same forms.
 2. Plan.        plan.py: what is to be done, frozen, without secrets.  sources/ and outputs/ know one kind each;
-                command.py makes the exact virt-v2v call from a plan; vetting.py looks at hostile disks first.
+                planning.py is the one way in; command.py makes the exact virt-v2v call from a plan; space.py asks for
+                room.  vetting.py looks at hostile disks first: images.py and peek.py by their bytes, sandbox.py with
+                QEMU shut in, unpacking.py inside OVAs.
 3. Conversion.  models.py: the row.  states.py: which moves are allowed.  Conversion.move() is the only writer.
 4. Process.     management/commands/conduct.py: one leader loops; scheduler.py says who may start; runners/ start, stop
                 and look at an agent; agent/ runs virt-v2v and writes two files in the job's folder (jobdir.py).

@@ -20,7 +20,7 @@ from typing import Any
 
 from . import peek, sandbox
 from .images import Image, check_headers, damaged, has_backing_file, mismatch, names_other_file, refused
-from .problems import size_words
+from .problems import Problem, size_words
 from .sandbox import Limits
 from .unpacking import images_of
 
@@ -60,6 +60,36 @@ def vet(
                 log(f"checked {image.shown!r}: {image.format}, {vetted.size} bytes, names no other file")
                 found.append(vetted)
     return found
+
+
+def stamps(items: list[dict[str, Any]]) -> dict[str, tuple[int, ...]]:
+    """What tells whether a vetted file was exchanged or written to since: compare before and after virt-v2v's run."""
+    found: dict[str, tuple[int, ...]] = {}
+    for item in items:
+        path = Path(item["path"])
+        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+            try:
+                about = file.stat()
+                found[str(file)] = (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns)
+            except FileNotFoundError:
+                found[str(file)] = ()
+    return found
+
+
+def changed(before: dict[str, tuple[int, ...]], items: list[dict[str, Any]]) -> Problem | None:
+    """What to say when a file is not the one any more that was vetted: nobody knows then what virt-v2v has read."""
+    after = stamps(items)
+    names = [Path(path).name for path in sorted({*before, *after}) if before.get(path) != after.get(path)]
+    if not names:
+        return None
+    return Problem(
+        "source-changed",
+        "The source changed while it was converted",
+        f"“{names[0]}” was written to or exchanged meanwhile, so the result is a mixture that nobody has checked. "
+        "It was removed.",
+        "Make sure that nothing uses the file (is the machine still running?), then press Retry.",
+        "source owner",
+    )
 
 
 def _image_of(item: dict[str, Any]) -> Generator[Image, None, None]:

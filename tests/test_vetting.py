@@ -230,6 +230,19 @@ def test_an_image_exchanged_after_the_plan_is_caught_when_the_agent_vets_it(tmp_
     assert refused.value.problem.code == "file-missing"
 
 
+def test_a_file_that_is_written_to_or_exchanged_while_it_is_converted_is_noticed(tmp_path):
+    path = write_image(tmp_path / "a.qcow2", "qcow2")
+    items = [{"path": str(path), "kind": "disk", "format": "qcow2"}]
+    before = vetting.stamps(items)
+    path.read_bytes()
+    assert vetting.changed(before, items) is None, "reading changes nothing"
+    data = path.read_bytes()
+    path.rename(tmp_path / "b.qcow2")
+    assert vetting.changed(before, items).code == "source-changed"
+    path.write_bytes(data)
+    assert vetting.changed(before, items).code == "source-changed"
+
+
 # -- the sandbox -------------------------------------------------------------------------------------------------------
 
 

@@ -34,6 +34,7 @@ class Attempt:
         self._told_to_stop = False
         self._exit_code: int | None = None
         self._error_line: int | None = None
+        self._stamps: dict[str, tuple[int, ...]] = {}  # of the source's files when they were vetted
 
     def run(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -110,8 +111,9 @@ class Attempt:
             reach.check_pin(pin["host"], pin["port"], pin["sha256"])
         if job.vet:
             # Here and not above: an attempt without foreign disks does not need the sandbox to be there.
-            from ..vetting import vet
+            from ..vetting import stamps, vet
 
+            self._stamps = stamps(job.vet)
             vet(job.vet, self.log.say, job.limits or None, self.jobdir.tmp)
 
     def _convert(self, job: Job, env: dict[str, str]) -> Problem | None:
@@ -131,6 +133,10 @@ class Attempt:
         names = [Path(path).suffix for path in remains.results(job)]
         if ".yaml" not in names or len(names) < 2:
             return _nothing_made(job)
+        if job.vet:
+            from ..vetting import changed
+
+            return changed(self._stamps, job.vet)
         return None
 
     def _end(self, job: Job, outcome: Literal["succeeded", "failed", "cancelled"], problem: Problem | None) -> None:
