@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
 SECTOR = 512
 #: How much of the start of a disk is enough to know it: a btrfs superblock ends at 64 KiB + 4 KiB.
@@ -232,6 +232,9 @@ Read = Callable[[int, int], bytes]
 _ESP = uuid.UUID("c12a7328-f81f-11d2-ba4b-00a0c93ec93b").bytes_le
 _BIOS_BOOT = uuid.UUID("21686148-6449-6e6f-744e-656564454649").bytes_le
 _MAX_PARTITIONS = 128
+_MAX_LOOKS = (
+    32  #: partitions whose beginning is read; a disk with more is rare, and a hostile one must not cost minutes
+)
 
 
 def content(read: Read) -> Content:
@@ -239,12 +242,16 @@ def content(read: Read) -> Content:
     head = read(0, HEAD)
     for sector in (512, 4096):
         if head[sector : sector + 8] == b"EFI PART":
-            return Content("gpt", tuple(_look(read, part) for part in _gpt(read, head, sector)))
+            return Content("gpt", _look_into(read, _gpt(read, head, sector)))
     name = file_system(head)
     # The boot sector of a file system without a partition table has 55 AA too.
     if name is None and _has_boot_sector(head):
-        return Content("mbr", tuple(_look(read, part) for part in _mbr(read, head)))
+        return Content("mbr", _look_into(read, _mbr(read, head)))
     return Content(whole=Partition(0, 0, "other", name, luks_uuid(head) if name == "luks" else None))
+
+
+def _look_into(read: Read, parts: list[Partition]) -> tuple[Partition, ...]:
+    return (*(_look(read, part) for part in parts[:_MAX_LOOKS]), *parts[_MAX_LOOKS:])
 
 
 def _look(read: Read, part: Partition) -> Partition:
@@ -310,13 +317,3 @@ def _logical(read: Read, extended: int) -> list[Partition]:
             break
         at = extended + next_first
     return parts
-
-
-def reader(file: BinaryIO, start: int = 0) -> Read:
-    """Reads a raw disk from an open file."""
-
-    def read(offset: int, length: int) -> bytes:
-        file.seek(start + offset)
-        return file.read(length)
-
-    return read

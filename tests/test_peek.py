@@ -97,6 +97,14 @@ def test_logical_partitions_are_followed_and_a_ring_of_them_ends():
     assert found.partitions[1].file_system == "ext"
 
 
+def test_a_disk_with_very_many_partitions_is_not_read_for_minutes():
+    disk = gpt_disk(*[(LINUX, 1 + number % 6, b"") for number in range(120)])
+    reads = []
+    peek.content(lambda offset, length: (reads.append(offset), disk[offset : offset + length])[1])
+    assert len(look(disk).partitions) == 120
+    assert len(reads) < 40
+
+
 @given(st.binary(max_size=4096), st.binary(max_size=600))
 def test_no_bytes_make_it_fail(head, tail):
     peek.classify(head, tail)
