@@ -92,6 +92,12 @@ class TarReader:
         if self.current and not self._rest:
             yield self._end()
 
+    def skip_padding(self) -> int:
+        """Goes over what fills up a member's last block; returns how many bytes that were."""
+        count, self._padding = (self._padding, 0) if not self._rest and self._meta is None else (0, self._padding)
+        self.offset += count
+        return count
+
     def feed(self, data: bytes | bytearray | memoryview) -> Iterator[Piece]:
         """Takes bytes and yields what they were; the caller must use it up.  Raises RefusedError."""
         view = memoryview(data)

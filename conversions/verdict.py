@@ -176,7 +176,7 @@ def _read_tar(path: Path, reader: OvaReader, size: int, known: Sequence[Range]) 
     """Reads what is known; whether that was all that matters."""
     with path.open("rb") as file:
         while not reader.tar.over:
-            if reader.skip():
+            if reader.skip() + reader.tar.skip_padding():
                 if reader.tar.offset > size:
                     return True
                 file.seek(reader.tar.offset)

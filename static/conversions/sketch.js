@@ -51,7 +51,7 @@
         if (path) name = path[1];
       } else {
         if (size !== null) length = size;
-        if (TEXTS.test(name || ascii(header.subarray(0, 100)).replace(/\0.*$/, "")) && length <= 4 * MIB) sketch.add(position, length);
+        if (TEXTS.test(name || ascii(header.subarray(0, 100)).replace(/\0.*$/, "")) && length <= 4 * MIB) sketch.add(position, Math.ceil(length / 512) * 512);
         size = null;
         name = "";
       }
