@@ -74,12 +74,14 @@ class Timeline:
     moves: list[Move]
 
     @property
-    def errors(self) -> list[Notice]:
-        return [notice for notice in self.notices if notice.type == "error"]
+    def cause(self) -> Notice | None:
+        """The last error: what the attempt failed of."""
+        return next((notice for notice in reversed(self.notices) if notice.type == "error"), None)
 
     @property
-    def warnings(self) -> list[Notice]:
-        return [notice for notice in self.notices if notice.type == "warning"]
+    def listed(self) -> list[Notice]:
+        """What is not told by the card at the top already."""
+        return [notice for notice in self.notices if notice is not self.cause]
 
 
 #: state of the conversion -> what became of the phase that was under way

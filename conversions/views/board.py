@@ -28,7 +28,7 @@ SORTS = {
     "owner": ("owner__username", "id"),
     "started": ("started", "id"),
 }
-COLUMNS = (("name", "Virtual machine"), ("state", "State"), ("owner", "Owner"), ("started", "Started"))
+COLUMNS = (("name", "Name"), ("state", "State"), ("owner", "Owner"), ("started", "Started"))
 
 
 @dataclass(frozen=True)

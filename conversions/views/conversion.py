@@ -7,7 +7,7 @@ from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from ..access import allowed
 from ..jobdir import JobDir
@@ -47,12 +47,16 @@ def _log(conversion: Conversion, attempt: int) -> JobDir:
 
 def context(request: HttpRequest, conversion: Conversion, attempt: int) -> dict[str, Any]:
     state = snapshots([conversion])[conversion.pk]
+    told = timeline(conversion, settings.DATA_DIR, attempt)
+    has_card = bool(conversion.error) and attempt == conversion.attempt
     return {
         "conversion": conversion,
         "state": state,
         "sentence": state_sentence(conversion),
         "percent": percent(conversion),
-        "timeline": timeline(conversion, settings.DATA_DIR, attempt),
+        "timeline": told,
+        "has_card": has_card,
+        "listed": told.listed if has_card else told.notices,
         "attempt": attempt,
         "attempts": range(1, conversion.attempt + 1),
         "is_latest": attempt == conversion.attempt,
@@ -80,6 +84,7 @@ def page(request: HttpRequest, conversion: Conversion) -> HttpResponseBase:
     return render(request, "conversions/conversion/page.html", values | {"first_line": first, "last_lines": lines})
 
 
+@require_http_methods(["GET", "HEAD", "POST"])
 @allowed("conversions.change_conversion_run", conversion_of)
 def cancel(request: HttpRequest, conversion: Conversion) -> HttpResponseBase:
     """GET asks, POST does."""

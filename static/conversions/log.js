@@ -122,7 +122,7 @@ class LogView {
       for (let at = line; at < block.lines.length; at += 1) part.append(this.row(block, at));
       block.element.append(part);
     } else block.element.textContent = `${block.lines.map(ANSI.strip).join("\n")}\n`;
-    block.element.style.containIntrinsicSize = `auto 40rem auto ${(block.lines.length * 1.5).toFixed(1)}em`;
+    block.element.style.containIntrinsicSize = `auto 1px auto ${(block.lines.length * 1.5).toFixed(1)}em`;
   }
 
   seen(entries) {
