@@ -43,6 +43,8 @@ class Conversion(models.Model):
     error = models.JSONField(null=True, blank=True)  #: problems.Problem as a dict
     artifacts = models.JSONField(default=list, blank=True)  #: jobdir.Result.artifacts
     receipt = models.JSONField(default=dict, blank=True)  #: {"removed": [...], "kept": [...]}
+    #: What a person made of our manifest: {"text", "by", "at"}; null while it is as v2vweb made it.
+    edited_manifest = models.JSONField(null=True, blank=True)
 
     created = models.DateTimeField(default=timezone.now)
     started = models.DateTimeField(null=True, blank=True)  #: of this attempt
@@ -161,6 +163,7 @@ class Conversion(models.Model):
             error=None,
             artifacts=[],
             receipt={},
+            edited_manifest=None,
             started=None,
             ended=None,
             last_output=None,
@@ -263,6 +266,21 @@ class Upload(models.Model):
 
     def get_absolute_url(self) -> str:
         return reverse("upload", args=[self.pk])
+
+
+class SavedTarget(models.Model):
+    """Settings of a target under a name, to be used again: namespace, networks, storage."""
+
+    name = models.CharField(max_length=60, unique=True)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="targets")
+    settings = models.JSONField(default=dict)  #: of manifest.Target
+    updated = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering: ClassVar[list[str]] = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class SavedSource(models.Model):

@@ -9,7 +9,6 @@ import time
 import zipfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,8 @@ from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.utils.http import content_disposition_header, http_date, parse_http_date_safe
+
+from v2vweb import __version__
 
 from .jobdir import JobDir
 from .logs import chunks
@@ -234,13 +235,9 @@ def _facts(conversion: Conversion) -> dict[str, Any]:
 
 
 def _versions(conversion: Conversion) -> dict[str, Any]:
-    try:
-        own = version("v2vweb")
-    except PackageNotFoundError:
-        own = "from source"
     told = {key: value for key, value in conversion.facts.items() if "version" in key}
     return {
-        "v2vweb": own,
+        "v2vweb": __version__,
         "python": platform.python_version(),
         "django": django.get_version(),
         "system": platform.platform(),

@@ -99,6 +99,9 @@ class Environment(BaseSettings):
         None,
         description="Folder in which nginx leaves the bodies of uploads; only with the configuration in docs/nginx.md.",
     )
+    kubevirt_schemas: Path | None = Field(
+        None, description="Folder with KubeVirt's and CDI's OpenAPI documents; edited manifests are held against them too."
+    )
     debug: bool = Field(False, description="Django's debug pages. Never on a machine that others reach.")
 
     @field_validator("source_roots", mode="before")
