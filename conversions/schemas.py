@@ -1,11 +1,11 @@
 """The API's objects: what comes in and what goes out.  Secrets come in only."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from ninja import Field, Schema
-from pydantic import BaseModel, ConfigDict, SecretStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr, WithJsonSchema
 
 from .models import Conversion, Event
 from .states import State
@@ -54,8 +54,22 @@ class LuksKeyIn(Strict):
     device: str = Field("", max_length=200, description="Its UUID, or a device as the guest's first look names it.")
 
 
+def _as_key(value: Any) -> Any:
+    if isinstance(value, str):
+        return {"key": value}
+    if isinstance(value, dict | LuksKeyIn):
+        return value
+    raise ValueError("a text is needed, or an object with “key” and “device”")
+
+
+_TEXT = {"type": "string", "format": "password", "writeOnly": True}
+_OBJECT = {"type": "object", "properties": {"key": _TEXT, "device": {"type": "string"}}, "required": ["key"]}
+#: A text, or an object.  Not a union: pydantic would name its inner types in the field of a refusal.
+LuksKey = Annotated[LuksKeyIn, BeforeValidator(_as_key), WithJsonSchema({"anyOf": [_TEXT, _OBJECT]})]
+
+
 class OptionsIn(Strict):
-    luks_keys: list[SecretStr | LuksKeyIn] = Field(
+    luks_keys: list[LuksKey] = Field(
         default=[], max_length=64, description="Passphrases of encrypted disks; never given back."
     )
     root: str = Field("first", max_length=200, description="first, single or a device such as /dev/sda2.")
@@ -75,12 +89,7 @@ class ConversionIn(Strict):
         output = self.output.model_dump()
         if self.options.allocation is not None:
             output.setdefault("allocation", self.options.allocation)
-        keys = [
-            {"key": key.key.get_secret_value(), "device": key.device}
-            if isinstance(key, LuksKeyIn)
-            else key.get_secret_value()
-            for key in self.options.luks_keys
-        ]
+        keys = [{"key": key.key.get_secret_value(), "device": key.device} for key in self.options.luks_keys]
         return {
             "name": self.name,
             "source": self.source.model_dump(),
@@ -222,7 +231,7 @@ def event_out(event: Event) -> dict[str, Any]:
     data: dict[str, Any] = event.data
     return data | {
         "id": event.pk,
-        "at": event.at.isoformat(),
+        "at": event.at,
         "type": event.type,
         "attempt": event.attempt,
         "actor": event.actor,

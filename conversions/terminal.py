@@ -78,8 +78,8 @@ class Follower:
         if conversion.attempt != attempt:
             self.say(f"Somebody started attempt {conversion.attempt}; its log begins again.")
             self.offset, self.screen = 0, Screen()
-        if conversion.state == State.QUEUED:
-            self.say(f"Waiting: {conversion.waiting_for}" if conversion.waiting_for else "Waiting for the conductor.")
+        if conversion.state == State.QUEUED and conversion.waiting_for:
+            self.say(f"Waiting: {conversion.waiting_for}")
         if live_lease():
             self._alone_since = None
         elif self._alone_since is None:

@@ -67,7 +67,8 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     def make_plan_stand_in(**request: Any) -> tuple[Plan, dict[str, str]]:
         asked.append(request)
         source = Source(kind=request["source"]["kind"])
-        return Plan(name=request["name"], source=source), dict(enumerate(request["options"]["luks_keys"]))
+        keys = [key["key"] for key in request["options"]["luks_keys"]]
+        return Plan(name=request["name"], source=source), {f"luks-{n}": key for n, key in enumerate(keys)}
 
     def create_stand_in(plan: Plan, secrets: dict[str, str], owner: Any) -> Conversion:
         return make(owner, plan.name, secrets=secrets)
@@ -157,7 +158,7 @@ def test_a_passphrase_goes_in_and_never_comes_out(
 ) -> None:
     key = "open-sesame-42"
     response = as_alice.post(body=BODY | {"options": {"luks_keys": [key]}})
-    assert planned[0]["options"]["luks_keys"] == [key]
+    assert planned[0]["options"]["luks_keys"] == [{"key": key, "device": ""}]
     said = [
         response,
         as_alice.get(),
@@ -183,6 +184,9 @@ def test_a_passphrase_goes_in_and_never_comes_out(
         (BODY | {"sauce": 1}, "sauce"),
         (BODY | {"options": {"allocations": "sparse"}}, "options.allocations"),
         (BODY | {"options": {"allocation": "thick"}}, "options.allocation"),
+        (BODY | {"options": {"luks_keys": [7]}}, "options.luks_keys.0"),
+        (BODY | {"options": {"luks_keys": ["a", {"key": 5}]}}, "options.luks_keys.1.key"),
+        (BODY | {"options": {"luks_keys": [{"kei": "a"}]}}, "options.luks_keys.0.key"),
         (BODY | {"output": "raw"}, "output"),
         ([], None),
         ("null", None),

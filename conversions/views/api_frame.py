@@ -147,7 +147,9 @@ def _not_valid(request: HttpRequest, error: ValidationError) -> HttpResponse:
         return refusal(422, "field-missing", "Something is missing", f"The field “{field}” is missing.", field)
     if first["type"] == "extra_forbidden":
         return refusal(422, "field-unknown", "Unknown field", f"There is no field “{field}”.", field)
-    return refusal(422, "field-invalid", "A value does not fit", f"“{field}”: {first['msg']}.", field)
+    return refusal(
+        422, "field-invalid", "A value does not fit", f"“{field}”: {first['msg'].removeprefix('Value error, ')}.", field
+    )
 
 
 @api.exception_handler(WrongKeyError)
