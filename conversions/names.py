@@ -28,6 +28,8 @@ def is_valid(name: str) -> bool:
 
 def suggest(text: str) -> str:
     """A valid name that is as near to a text as can be: "Büro Server (alt)" -> "buro-server-alt"."""
+    if is_valid(text):
+        return text
     plain = unicodedata.normalize("NFKD", text.casefold().translate(_LETTERS))
     ascii_only = plain.encode("ascii", "ignore").decode().lower()
     # Letters of other scripts leave nothing behind: a name made of what is left between them would mislead nobody.

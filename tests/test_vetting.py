@@ -321,7 +321,7 @@ def test_without_bubblewrap_nothing_is_looked_at_and_the_administrator_is_told(f
 
 def test_when_bubblewrap_cannot_work_there_is_no_way_around_it(file, monkeypatch):
     # What a kernel without user namespaces makes of it: bwrap itself ends with its own message.
-    monkeypatch.setattr(sandbox, "_bwrap", lambda path: ["--ro-bind", "/no/such/file", "/x"])
+    monkeypatch.setattr(sandbox, "walls", lambda path: ["--ro-bind", "/no/such/file", "/x"])
     refused = refusal(file, "raw")
     assert refused.problem.code == "sandbox-unusable"
     assert "bwrap:" in refused.problem.text
