@@ -16,6 +16,7 @@
 5. Events.      events.py: the shape of events.jsonl.  logs.py and consumers.py: a socket is a view on the log file.
 6. Result.      manifest.py makes KubeVirt's objects from virt-v2v's YAML; results.py hands out the files and the evidence.
 
-roles.py says who may do what; credentials.py keeps secrets; checks.py and capabilities.py say what the machine can do.
+roles.py says who may do what; credentials.py keeps secrets; checks.py, capabilities.py, machine.py and
+installation.py say what is there and what is missing, system.py measures it for a page; terminal.py follows a log.
 Imports point one way only: tests/test_layers.py has the table.
 """

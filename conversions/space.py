@@ -47,7 +47,8 @@ def free(folder: Path | None = None) -> int:
 
 def reserved() -> int:
     """Bytes that conversions which run or wait will still take."""
-    rows = Conversion.objects.filter(state__in=[*ACTIVE, State.QUEUED])
+    # Without the secrets: one that cannot be read must not keep others from starting.
+    rows = Conversion.objects.defer("secrets").filter(state__in=[*ACTIVE, State.QUEUED])
     return sum(max(0, needed(row.plan).total - _written(row.output_dir)) for row in rows.iterator())
 
 
