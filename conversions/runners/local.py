@@ -16,7 +16,18 @@ if TYPE_CHECKING:
 
 #: Of our own environment only this goes on to an agent: the rest may hold passwords (DATABASE_URL, the administrator's).
 _PASSED_ON = frozenset(
-    {"PATH", "HOME", "USER", "LOGNAME", "TZ", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME", "SSH_AUTH_SOCK", "KRB5CCNAME"}
+    {
+        "PATH",
+        "HOME",
+        "USER",
+        "LOGNAME",
+        "TZ",
+        "V2VWEB_DATA_DIR",
+        "XDG_RUNTIME_DIR",
+        "XDG_CACHE_HOME",
+        "SSH_AUTH_SOCK",
+        "KRB5CCNAME",
+    }
     | {"LD_LIBRARY_PATH", "VIRTIO_WIN", "VIRT_TOOLS_DATA_DIR"}
     | {"http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"}
 )
