@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def run(argv: list[str], file: Path, limits: Limits = Limits()) -> str:
         raise _unusable(
             f"the program {missing[0]} is missing", "Install it: apt install bubblewrap util-linux qemu-utils"
         )
-    command = [*_prlimit(limits), "bwrap", *_bwrap(file), "--", *argv]
+    command = [*_prlimit(limits), "bwrap", *walls(file), "--", *argv]
     # To files and not to pipes: RLIMIT_FSIZE then ends a program that talks without end.
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         process = subprocess.Popen(
@@ -110,7 +111,8 @@ def _prlimit(limits: Limits) -> list[str]:
     ]
 
 
-def _bwrap(file: Path) -> list[str]:
+def walls(file: Path, more: Sequence[str] = ()) -> list[str]:
+    """bwrap's options: what is inside and what may be done there.  `more` is for those who need more than the file."""
     args = ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
     if os.geteuid() == 0 and not _root_may_read_without_privilege(file):
         # Inside a user namespace root has no power over files of users that do not exist there.  CAP_DAC_OVERRIDE opens
@@ -137,7 +139,7 @@ def _bwrap(file: Path) -> list[str]:
         elif path.is_dir():
             args += ["--ro-bind", str(path), str(path)]
     args += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache", "--dev", "/dev"]
-    args += ["--ro-bind", str(file), FILE, "--chdir", "/"]
+    args += ["--ro-bind", str(file), FILE, "--chdir", "/", *more]
     # What bwrap makes these of is memory without a limit.
     return [*args, "--remount-ro", "/dev", "--remount-ro", "/"]
 
