@@ -24,6 +24,8 @@ REFUSALS = {
     "conversions.see_source": "This source is not shared with you.",
     "conversions.use_source": "Your role may not move guests from this source.",
     "conversions.change_source": "Only operators and administrators add and change sources.",
+    "conversions.see_batch": "This batch belongs to somebody else, and your role sees its own ones only.",
+    "conversions.change_batch": "Your role may not cancel or retry this batch.",
     "conversions.change_people": "Only administrators manage people and their roles.",
     "conversions.own_tokens": "Your account has no role yet, so it cannot have API tokens.",
     "conversions.see_system": "Your account has no role yet, so there is nothing it may see.",

@@ -185,6 +185,34 @@ class Batch(models.Model):
         return self.name
 
 
+class SourceWork(models.Model):
+    """What v2vweb does at the source for one attempt: looks whether the guest is where the plan says, shuts it down
+    first, starts it again.  Written before it is done, so that a conductor that was killed leaves nothing undone."""
+
+    class Restart(models.TextChoices):
+        NONE = "", "not wanted"
+        OWED = "owed", "owed"  #: was switched off for this; to be started again unless the conversion succeeds
+        DONE = "done", "done"
+        FAILED = "failed", "failed"
+
+    conversion = models.ForeignKey(Conversion, on_delete=models.CASCADE, related_name="source_work")
+    attempt = models.PositiveIntegerField()
+    asked = models.DateTimeField(null=True)  #: when the guest was asked to shut down
+    unplugged = models.DateTimeField(null=True)  #: when its plug was pulled, because the person had said so
+    ready = models.DateTimeField(null=True)  #: the agent may start
+    problem = models.JSONField(null=True)  #: problems.Problem as a dict: why the agent may not start
+    restart = models.CharField(max_length=8, blank=True, default="", choices=Restart)
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["conversion", "attempt"], name="one_source_work_an_attempt")
+        ]
+        indexes: ClassVar[list[models.Index]] = [models.Index(fields=["restart"])]
+
+    def __str__(self) -> str:
+        return f"source work of {self.conversion_id}, attempt {self.attempt}"
+
+
 class Event(models.Model):
     """What happened to a conversion, in order, for ever: moves of state, and what the agent told (but for progress)."""
 

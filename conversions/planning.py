@@ -7,8 +7,9 @@ from django import forms
 from django.conf import settings
 from django.db import transaction
 
-from . import names, plan, space, uploaded
+from . import names, plan, saved_access, space, uploaded
 from .command import Command, build_command
+from .manifest import Target
 from .models import Conversion, Draft, Event
 from .options import OptionsForm, pair_keys
 from .outputs import OUTPUTS, get_output
@@ -41,6 +42,7 @@ def look(source: dict[str, Any], user: Any) -> Finding:
     _check_user(user)
     asked = _source(source)
     uploaded.check_use(user, asked.settings)
+    saved_access.check_use(user, asked)
     return _look(asked)
 
 
@@ -64,6 +66,7 @@ def make_plan(
     cleaned = _clean(OptionsForm, options, "options")
     planned_source = _source(source)
     uploaded.check_use(user, planned_source.settings)
+    saved_access.check_use(user, planned_source)
     finding = _look(planned_source)
     # What the look settled beside what the form said: where the disks of an OVA are, for example.
     planned_source = plan.Source(
@@ -192,7 +195,14 @@ def _source(given: dict[str, Any]) -> plan.Source:
 def _output(given: dict[str, Any]) -> plan.Output:
     kind = given.pop("kind", "files")
     _check_kind("output", kind)
-    return plan.Output(kind=kind, settings=_clean(get_output(kind).form_class, given, "output"))
+    asked = {key: given.pop(key) for key in list(given) if key in Target.model_fields}
+    settings = _clean(get_output(kind).form_class, given, "output")
+    try:
+        target = Target.from_settings(asked)
+    except RefusedError as error:
+        error.field = f"output.{error.field}"
+        raise
+    return plan.Output(kind=kind, settings=settings | target.model_dump(mode="json", exclude_defaults=True))
 
 
 def _look(source: plan.Source) -> Finding:

@@ -62,6 +62,8 @@ PERMISSIONS = {
     "conversions.see_source": is_viewer | is_operator | (is_requester & (is_shared | owns)),
     "conversions.use_source": is_operator | (is_requester & (is_shared | owns)),  # refresh it, move guests from it
     "conversions.change_source": is_operator,  # add, edit, trust, delete: whoever may, may reach any host with it
+    "conversions.see_batch": may_see,
+    "conversions.change_batch": may_change,  # cancel all, retry what failed
     "conversions.see_draft": may_change,
     "conversions.change_draft": may_change,
     "conversions.see_system": has_role,

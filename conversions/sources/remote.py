@@ -21,6 +21,25 @@ class RemoteForm(forms.Form):
     source_id = forms.IntegerField(label="Source")
     guest = forms.CharField(label="Guest", max_length=255, help_text="Its name or its id at the source.")
     accept_warnings = forms.BooleanField(required=False, label="I have read the warnings")
+    shut_down = forms.BooleanField(
+        required=False,
+        label="Shut the guest down first",
+        help_text="Its tools are asked to, as if somebody had pressed “Shut down” inside.",
+    )
+    shut_down_minutes = forms.IntegerField(
+        required=False, min_value=1, max_value=1440, initial=15, label="Minutes to wait until it has shut down"
+    )
+    power_off = forms.BooleanField(
+        required=False,
+        label="Switch it off hard when it has not shut down by then",
+        help_text="Like pulling the plug: what was not saved inside is lost. Otherwise the conversion fails and the guest runs on.",
+    )
+    start_again = forms.BooleanField(
+        required=False, label="Start it again at the source if the conversion fails or is cancelled"
+    )
+
+    def clean_shut_down_minutes(self) -> int:
+        return self.cleaned_data["shut_down_minutes"] or 15
 
 
 class RemoteSource(Source):
@@ -34,7 +53,7 @@ class RemoteSource(Source):
         record, all_records = self.find(saved, settings["guest"])
         transport = cast(Transport, saved.transport)
         context = around(all_records(), transport)
-        found = concerns(record, context)
+        found = [c for c in concerns(record, context) if not _waived(c, record, settings)]
         if critical := [concern for concern in found if concern.severity == "critical"]:
             raise _blocked(record, critical)
         return Finding(
@@ -141,6 +160,28 @@ def tls_pins(settings: dict[str, Any]) -> list[dict[str, Any]]:
     if settings["verify"] or settings["transport"] == "ssh":
         return []
     return [{"host": settings["host"], "port": settings["port"], "sha256": settings["pin_sha256"]}]
+
+
+def _waived(concern: Concern, record: GuestRecord, settings: dict[str, Any]) -> bool:
+    """That it runs is no obstacle when it is shut down first, as far as anything there can ask it to."""
+    if concern.id != "vmware.vm.powered_on" or not settings.get("shut_down"):
+        return False
+    if record.tools in ("not running", "not installed") and not settings.get("power_off"):
+        raise _no_tools(record)
+    return True
+
+
+def _no_tools(record: GuestRecord) -> RefusedError:
+    return RefusedError(
+        Problem(
+            "tools-needed",
+            f"{domain_name(record.name)}: nothing inside can be asked to shut it down",
+            "v2vweb asks a guest to shut down through VMware Tools, and they do not run in this one.",
+            "Shut it down by hand, start VMware Tools inside, or tick that it may be switched off hard.",
+        ),
+        field="source.shut_down",
+        status=409,
+    )
 
 
 def _blocked(record: GuestRecord, critical: list[Concern]) -> RefusedError:
