@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from .agent import processes
 from .jobdir import write_atomically
 
 LIMIT = 60.0  #: seconds an appliance may take to start; with working KVM it takes three to five
@@ -53,7 +54,7 @@ class Probe:
         limit: float = LIMIT,
     ) -> None:
         self._cache = data_dir / "acceleration.json"
-        self._cache_dir = data_dir / "cache"
+        self._cache_dir, self._tmp = data_dir / "cache", data_dir / "cache" / "tmp"
         self._environ, self._program, self._limit = environ, program, limit
         self._process: subprocess.Popen[bytes] | None = None
         self._began = 0.0
@@ -79,19 +80,24 @@ class Probe:
     def stop(self) -> None:
         """Ends a measurement that is under way."""
         if self._process:
+            sockets = processes.socket_folders(processes.descendants(self._process.pid))
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
+            for folder in (self._tmp, *sockets):  # what libguestfs leaves when it is killed
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _measure(self) -> Acceleration | None:
         if self._process is None:
-            self._cache_dir.mkdir(mode=0o700, exist_ok=True)
+            for folder in (self._cache_dir, self._tmp):
+                folder.mkdir(mode=0o700, exist_ok=True)
             env = {
                 **self._environ,
                 "LC_ALL": "C",
                 "LIBGUESTFS_BACKEND": "direct",
                 "LIBGUESTFS_CACHEDIR": str(self._cache_dir),
+                "TMPDIR": str(self._tmp),
             }
             try:
                 self._process = subprocess.Popen(

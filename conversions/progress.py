@@ -44,6 +44,9 @@ _PHASES: tuple[tuple[str, Phase], ...] = (
 )
 _ORDER = list(Phase)
 
+#: Lines that may say why it failed when virt-v2v itself names no error: libguestfs ends it with "could not find key ...".
+_SUSPICIOUS = re.compile(r"\berror\b|could not|cannot|failed|no space left", re.I)
+
 _MOST_TOLD = 500  #: warnings of one attempt; a hostile guest must not fill the database
 _TAIL = 200  #: lines kept for the diagnosis
 
@@ -69,6 +72,7 @@ class Reader:
         self.disks = 0
         self.errors: list[str] = []
         self.error_line: int | None = None  #: where the first error stands in the log
+        self._suspicious_line: int | None = None
         self.tail: deque[str] = deque(maxlen=_TAIL)
         self._told = 0
         self._firmware_told = False
@@ -81,6 +85,8 @@ class Reader:
         text = _ESCAPES.sub("", text).rstrip()
         if text:
             self.tail.append(text)
+            if _SUSPICIOUS.search(text):
+                self._suspicious_line = offset
         step, said = _STEP.match(text), _SAID.match(text)
         if self.machine:
             if said and said[1]:
@@ -127,6 +133,8 @@ class Reader:
         places = sorted((offset, *key) for key, offsets in self._places.items() for offset in offsets)
         for offset, kind, first in places:
             yield from self._tell(kind, first, offset)
+        if not self.errors:
+            self.error_line = self._suspicious_line
 
     def _place(self, kind: str, first: str, offset: int) -> Iterator[Told]:
         for waiting in self._unplaced:

@@ -50,6 +50,7 @@ def test_an_appliance_that_hangs_means_emulation_and_leaves_nothing_running(
     assert (found.mode, found.env["LIBGUESTFS_BACKEND_SETTINGS"]) == ("tcg", "force_tcg")
     pids = [int(path.name.partition("-")[2]) for path in tmp_path.glob("pid-*")]
     assert len(pids) == 2
+    assert not (tmp_path / "cache" / "tmp").exists()
     until(lambda: not any(is_running(pid) for pid in pids))
 
 

@@ -55,6 +55,8 @@ TAILS = {
     "Could not access KVM kernel module: Permission denied": (Phase.OPENING, "kvm-missing"),
     "sh: 1: nbdcopy: not found": (Phase.COPYING, "program-missing"),
     "nbdkit: error: cannot open plugin 'vddk': no such file": (Phase.OPENING, "program-missing"),
+    "virt-v2v: could not read key from user": (Phase.OPENING, "luks-key"),
+    "virt-v2v: could not find key to open LUKS encrypted /dev/sda1.": (Phase.OPENING, "luks-key"),
     "nbdcopy: read: Input/output error": (Phase.COPYING, "io-error"),
 }
 

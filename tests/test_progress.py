@@ -85,6 +85,15 @@ def test_an_error_that_is_only_printed_counts_in_the_end() -> None:
     assert (reader.errors, reader.error_line) == (["no"], 12)
 
 
+def test_without_an_error_of_virt_v2vs_the_last_suspicious_line_is_pointed_at() -> None:
+    reader = Reader(machine=True)
+    list(reader.line("[   1.0] Opening the source", 0))
+    list(reader.line("virt-v2v: could not find key to open LUKS encrypted /dev/sda1.", 28))
+    list(reader.line("", 90))
+    list(reader.finish())
+    assert (reader.errors, reader.error_line) == ([], 28)
+
+
 def test_a_guest_cannot_fill_the_database_with_warnings() -> None:
     reader = Reader(machine=False)
     told = [item for number in range(2000) for item in reader.line(f"virt-v2v: warning: {number}", number)]
