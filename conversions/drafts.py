@@ -10,6 +10,7 @@ Draft.data holds, all of it without secrets:
     name        of the new machine
     options     cleaned: {"root"}; the passphrases are in Draft.secrets
     output      cleaned: {"kind", ...}
+    target      settings of manifest.Target: only what was said
     by          who saved last
 """
 
@@ -34,6 +35,7 @@ STEPS: dict[str, tuple[str, str]] = {
     "source": ("Source", "finding"),
     "guest": ("Guest", "name"),
     "options": ("Options", "output"),
+    "target": ("Target", "target"),
     "review": ("Review", ""),
 }
 
@@ -155,7 +157,7 @@ def request_of(draft: Draft) -> dict[str, Any]:
         "name": data["name"],
         "source": {"kind": data["kind"], **data["source"]},
         "options": {**data["options"], "luks_keys": keys_of(draft)},
-        "output": data["output"],
+        "output": {**data["output"], **data["target"]},
     }
 
 

@@ -3,7 +3,7 @@
 from django.contrib.auth import views as auth
 from django.urls import path
 
-from .views import api, board, conversion, people, picker, sources, system, uploads, wizard
+from .views import api_urls, board, conversion, manifest, people, picker, sources, system, uploads, wizard
 
 urlpatterns = [
     path("", board.board, name="board"),
@@ -13,14 +13,20 @@ urlpatterns = [
     path("conversions/<int:pk>/log/", conversion.log, name="conversion-log"),
     path("conversions/<int:pk>/files/<path:name>", conversion.file, name="conversion-file"),
     path("conversions/<int:pk>/evidence/", conversion.evidence, name="conversion-evidence"),
-    path("api/", api.urls),
-    path("api/<path:rest>", api.not_found, name="api-not-found"),
+    path("conversions/<int:pk>/manifest/", manifest.page, name="conversion-manifest"),
+    path("conversions/<int:pk>/manifest/check/", manifest.check, name="manifest-check"),
+    path("conversions/<int:pk>/manifest/save/", manifest.save, name="manifest-save"),
+    path("conversions/<int:pk>/manifest/download/", manifest.download, name="manifest-download"),
+    path("conversions/<int:pk>/manifest/bundle/", manifest.bundle, name="manifest-bundle"),
+    path("api/", api_urls.urls),
+    path("api/<path:rest>", api_urls.not_found, name="api-not-found"),
     path("new/", wizard.new, name="wizard-new"),
     path("new/<uuid:draft_id>/files/", picker.files, name="wizard-files"),
     path("new/<uuid:draft_id>/discard/", wizard.discard, name="wizard-discard"),
     path("new/<uuid:draft_id>/<str:step>/", wizard.step, name="wizard-step"),
     path("uploads/", uploads.collection, name="uploads"),
     path("uploads/opinion/", uploads.opinion, name="upload-opinion"),
+    path("uploads/allowed/", uploads.may_send, name="upload-allowed"),
     path("uploads/<uuid:pk>", uploads.file, name="upload-file"),
     path("uploads/<uuid:pk>/", uploads.page, name="upload"),
     path("uploads/<uuid:pk>/convert/", uploads.convert, name="upload-convert"),

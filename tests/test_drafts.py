@@ -29,7 +29,7 @@ def look(draft: Draft, user: Any, path: str = "/images/web.img", guest: str = "W
 def finish(draft: Draft, user: Any) -> None:
     look(draft, user)
     drafts.save(draft, draft.version, user, {"name": "web01", "typed": {**draft.data["typed"], "guest": {}}})
-    drafts.save(draft, draft.version, user, {"options": {"root": "first"}, "output": {"kind": "files"}})
+    drafts.save(draft, draft.version, user, {"options": {"root": "first"}, "output": {"kind": "files"}, "target": {}})
 
 
 def test_only_the_first_step_is_open_at_the_beginning(alice: Any) -> None:
@@ -38,6 +38,7 @@ def test_only_the_first_step_is_open_at_the_beginning(alice: Any) -> None:
         ("source", True),
         ("guest", False),
         ("options", False),
+        ("target", False),
         ("review", False),
     ]
 
@@ -49,6 +50,8 @@ def test_each_saved_step_opens_the_next(alice: Any) -> None:
     drafts.save(draft, draft.version, alice, {"name": "web01"})
     assert drafts.first_open(draft) == "options"
     drafts.save(draft, draft.version, alice, {"output": {"kind": "files"}})
+    assert drafts.first_open(draft) == "target"
+    drafts.save(draft, draft.version, alice, {"target": {}})
     assert drafts.first_open(draft) == "review"
 
 

@@ -36,7 +36,8 @@ from conversions.plan import Plan, Source
 from conversions.roles import PERMISSIONS, ROLES, role_of, visible_to
 from conversions.routing import websocket_urlpatterns
 from conversions.states import State
-from conversions.views.api import api
+from conversions.views.api_frame import api
+from tests.fixtures_handover import converted
 
 COLUMNS = ("viewer", "own", "foreign", "operator", "admin", "no role", "anonymous")
 
@@ -94,6 +95,11 @@ MATRIX: dict[tuple[str, str], Line] = {
     ("GET", "conversions/<int:pk>/cancel/"): Line(CHANGES, "queued"),
     ("POST", "conversions/<int:pk>/cancel/"): Line(CHANGES, "queued"),
     ("POST", "conversions/<int:pk>/retry/"): Line(CHANGES, "failed"),
+    ("GET", "conversions/<int:pk>/manifest/"): Line(SEES, "converted"),
+    ("POST", "conversions/<int:pk>/manifest/check/"): Line(CHANGES, "converted", {"text": "kind: x"}),
+    ("POST", "conversions/<int:pk>/manifest/save/"): Line(CHANGES, "converted", {"reset": "1"}),
+    ("GET", "conversions/<int:pk>/manifest/download/"): Line(SEES, "converted"),
+    ("GET", "conversions/<int:pk>/manifest/bundle/"): Line(SEES, "converted"),
     ("GET", "new/"): Line(STARTS),
     ("POST", "new/"): Line(STARTS, data={"kind": "disk"}),
     ("GET", "new/<uuid:draft_id>/files/"): Line(CHANGES, "draft"),
@@ -148,6 +154,10 @@ MATRIX: dict[tuple[str, str], Line] = {
     ("GET", "api/v1/conversions/{id}/events"): Line(API_SEES, "succeeded"),
     ("GET", "api/v1/conversions/{id}/files/{name}"): Line(API_SEES, "file"),
     ("HEAD", "api/v1/conversions/{id}/files/{name}"): Line(API_SEES, "file"),
+    ("GET", "api/v1/conversions/{id}/manifest"): Line(API_SEES, "converted"),
+    ("PUT", "api/v1/conversions/{id}/manifest"): Line(
+        API_CHANGES, "converted", {"text": "kind: x"}, type="application/json", done=(422,)
+    ),
     ("POST", "api/v1/conversions/{id}/cancel"): Line(API_CHANGES, "queued"),
     ("POST", "api/v1/conversions/{id}/retry"): Line(API_CHANGES, "failed"),
 }
@@ -259,6 +269,7 @@ class World:
             "": dict,
             "rest": lambda: {"rest": "v1/nothing"},
             "succeeded": lambda: self.conversion(owner, State.SUCCEEDED),
+            "converted": lambda: dict.fromkeys(("pk", "id"), converted(owner).pk),
             "queued": lambda: self.conversion(owner, State.QUEUED),
             "failed": lambda: self.conversion(owner, State.FAILED),
             "file": lambda: self.conversion(owner, State.SUCCEEDED) | {"name": "web01.yaml"},

@@ -61,6 +61,8 @@ class Wizard:
         self.post("guest", name=name)
         options = {"root": "first", "output-format": "raw", "output-allocation": "sparse", **options}
         response = self.post("options", **options)
+        assert response.status_code == 302 and response["Location"].endswith("target/"), response.content.decode()
+        response = self.post("target")
         assert response.status_code == 302 and response["Location"].endswith("review/"), response.content.decode()
         return self
 
@@ -191,7 +193,7 @@ def crypt(root: Path) -> Path:
 
 def test_passphrases_are_counted_but_never_shown(wizard: Wizard, root: Path) -> None:
     wizard.walk(crypt(root), luks_keys=["correct horse", "battery"], luks_keys_device=["", ""])
-    for step in ("source", "guest", "options", "review"):
+    for step in ("source", "guest", "options", "target", "review"):
         assert "correct horse" not in wizard.text(step)
     assert "2 keys stored" in wizard.text("options")
     with connection.cursor() as cursor:
@@ -317,7 +319,7 @@ def test_an_old_tab_is_told_who_changed_it_and_loses_nothing(
     assert wizard.draft.data["name"] == "from-alice"
 
 
-@pytest.mark.parametrize("step", ["source", "options", "review"])
+@pytest.mark.parametrize("step", ["source", "options", "target", "review"])
 def test_every_step_notices_an_old_tab(wizard: Wizard, image: Path, step: str) -> None:
     wizard.walk(image)
     seen = wizard.get("review").context["seen"]
@@ -379,7 +381,7 @@ def test_many_at_the_same_instant_start_one_conversion(alice: Any, image: Path, 
 def test_every_step_of_a_started_draft_leads_to_its_conversion(wizard: Wizard, image: Path) -> None:
     wizard.walk(image).start()
     [conversion] = Conversion.objects.all()
-    for step in ("source", "guest", "options", "review"):
+    for step in ("source", "guest", "options", "target", "review"):
         assert wizard.get(step)["Location"] == conversion.get_absolute_url()
         assert wizard.post(step, name="x")["Location"] == conversion.get_absolute_url()
 
@@ -417,7 +419,7 @@ def test_viewers_and_people_without_a_role_start_nothing(request: Any, log_in: A
 def test_the_draft_of_somebody_else_is_closed(request: Any, wizard: Wizard, image: Path, log_in: Any, who: str) -> None:
     wizard.walk(image)
     other = Wizard(log_in(request.getfixturevalue(who)), wizard.draft)
-    for step in ("source", "guest", "options", "review", "files"):
+    for step in ("source", "guest", "options", "target", "review", "files"):
         response = other.get(step)
         assert response.status_code == 403
         assert str(image) not in response.content.decode()

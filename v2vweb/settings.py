@@ -120,6 +120,8 @@ else:
         "default": {
             "ENGINE": "django.db.backends.sqlite3",
             "NAME": str(DATA_DIR / "v2vweb.sqlite3"),
+            # A file and not memory: there threads share one cache and lock whole tables, which no installation does.
+            "TEST": {"NAME": str(DATA_DIR / "test.sqlite3")},
             "OPTIONS": {
                 # IMMEDIATE: a transaction that reads and then writes waits for its turn instead of failing at once.
                 "transaction_mode": "IMMEDIATE",

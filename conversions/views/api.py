@@ -1,6 +1,5 @@
 """The REST API: the same plan, permissions and words as the pages, for programs."""
 
-from functools import wraps
 from typing import Any
 
 from django.conf import settings
@@ -27,7 +26,7 @@ from ..schemas import (
     event_out,
 )
 from ..states import State
-from .api_frame import REFUSALS, api, refusal, router
+from .api_frame import REFUSALS, router
 
 EVENTS_AT_ONCE = 1000
 
@@ -191,50 +190,3 @@ def log(request: HttpRequest, id: int, place: Query[Place]) -> HttpResponseBase:
 def file(request: HttpRequest, id: int, name: str) -> HttpResponseBase:
     """A disk or the YAML.  Takes Range, so that a broken download can go on."""
     return serve_artifact(request, row(request, id), name)
-
-
-api.add_router("/v1", router)
-
-
-# -- the addresses ----------------------------------------------------------------------------------------------------
-
-
-def _in_json(view: Any) -> Any:
-    """Tells LoginRequiredMiddleware that the view asks who is there itself, and gives 405 our shape."""
-
-    @wraps(view)
-    def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        response: HttpResponseBase = view(request, *args, **kwargs)
-        if response.status_code == 405:
-            allowed = response["Allow"]
-            response = refusal(405, "wrong-method", "Wrong method", f"Here one can use {allowed} only.")
-            response["Allow"] = allowed
-        return response
-
-    answer.login_required = False  # type: ignore[attr-defined]
-    answer.csrf_exempt = True  # type: ignore[attr-defined]  # Session above checks it
-    return answer
-
-
-def _open(view: Any) -> Any:
-    """The description of the API has no data in it, and generators of clients fetch it without a login."""
-    view.login_required = False
-    return view
-
-
-def not_found(request: HttpRequest, rest: str = "") -> HttpResponse:
-    """Whatever else somebody asks for under /api/."""
-    return refusal(404, "not-found", "Not found", "There is nothing at this address. /api/docs lists what there is.")
-
-
-def _callback(name: str, view: Any) -> Any:
-    if name == "api-root":
-        return not_found
-    return _open(view) if name.startswith("openapi") else _in_json(view)
-
-
-urls: tuple[list[Any], str, str] = api.urls
-for _pattern in urls[0]:
-    _pattern.callback = _callback(str(_pattern.name), _pattern.callback)
-not_found.login_required = False  # type: ignore[attr-defined]
-not_found.csrf_exempt = True  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from .. import connection, guest_table
+from .. import connection, guest_table, pinning
 from ..access import allowed
 from ..models import SavedSource
 from ..problems import Problem, RefusedError
@@ -135,13 +135,9 @@ def trust_page(request: HttpRequest, saved: SavedSource) -> HttpResponse:
         )
         return render(request, "conversions/sources/trust.html", context, status=409)
     if saved.kind == "xen":
-        saved.host_keys = [{"type": key.type, "key": key.key, "fingerprint": key.fingerprint} for key in keys]
+        pinning.accept_host_keys(saved, keys)
     else:
-        saved.pin_sha256, saved.pin_sha1 = certificate.sha256, certificate.sha1
-        # With a CA of one's own the certificate is checked against that; the fingerprint is VDDK's.
-        saved.pin = "" if saved.ca else certificate.pem
-    saved.blocked, saved.refresh_error, saved.refresh_requested = None, None, timezone.now()
-    saved.save()
+        pinning.accept_certificate(saved, certificate)
     messages.success(request, f"{saved.host} is trusted. Its guests are being read.")
     return redirect("source", pk=saved.pk)
 

@@ -9,6 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_not_required, login_required
+from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -18,7 +19,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from .. import drafts, planning, uploads
-from ..access import allowed
+from ..access import allowed, check
 from ..models import Upload
 from ..problems import Problem, RefusedError, size_words
 from ..roles import role_of, visible_to
@@ -127,6 +128,22 @@ def file(request: HttpRequest, pk: uuid.UUID) -> HttpResponseBase:
 
 
 file.needs = "conversions.start_upload"  # type: ignore[attr-defined]
+
+
+@csrf_exempt
+@login_not_required
+def may_send(request: HttpRequest) -> HttpResponse:
+    """nginx asks here before it takes a body (docs/nginx.md).  Whose upload it is, is asked again when the body has come."""
+    try:
+        check(tus.who(request), "conversions.start_upload")
+    except RefusedError as error:
+        return HttpResponse(status=error.status if error.status in (401, 403) else 403)
+    except PermissionDenied:
+        return HttpResponse(status=403)
+    return HttpResponse(status=204)
+
+
+may_send.needs = "conversions.start_upload"  # type: ignore[attr-defined]
 
 
 @require_POST

@@ -6,25 +6,27 @@ from typing import Any
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
-from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
 
-from .. import drafts, planning, space
+from .. import drafts, handover, planning, space
 from ..access import allowed
 from ..drafts import STEPS, StaleError
 from ..forms import NameForm
 from ..models import Draft
 from ..options import OptionsForm
 from ..outputs import get_output
+from ..plan import Plan
 from ..problems import RefusedError
 from ..sources import SOURCES, get_source
 from ..sources.base import FormProblem
 from .picker import draft_of, picker_of, with_picked
+from .wizard_frame import already_started, following, show, typed_in, version_of
+from .wizard_target import target
 
 #: Which step mends a refusal about a field of make_plan().
-STEP_OF_FIELD = {"source": "source", "name": "guest", "options": "options", "output": "options"}
+STEP_OF_FIELD = {"source": "source", "name": "guest", "options": "options", "output": "options", "target": "target"}
 
 
 @never_cache
@@ -69,7 +71,7 @@ def discard(request: HttpRequest, draft: Draft) -> HttpResponse:
 def step(request: HttpRequest, draft: Draft, step: str) -> HttpResponse:
     """One step's page; a POST saves it and leads to the next."""
     if draft.conversion:
-        return _already_started(request, draft)
+        return already_started(request, draft)
     may_open = [each.name for each in drafts.steps_of(draft) if each.open]
     if step not in may_open:
         if step in STEPS:
@@ -78,94 +80,36 @@ def step(request: HttpRequest, draft: Draft, step: str) -> HttpResponse:
     return _VIEWS[step](request, draft)
 
 
-def _already_started(request: HttpRequest, draft: Draft) -> HttpResponse:
-    """Two tabs, two people, a double click, the Back button: all end at the one conversion."""
-    assert draft.conversion
-    who, at = drafts.starter_of(draft), timezone.localtime(draft.conversion.created)
-    by = "you" if who == request.user.get_username() else who or "somebody"
-    messages.info(request, f"Already started by {by} at {at:%H:%M} on {at.day} {at:%B}. This is the conversion.")
-    return redirect(draft.conversion)
-
-
-def _version(request: HttpRequest) -> int:
-    text = request.POST.get("version", "")
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else 0
-
-
-def _page(request: HttpRequest, draft: Draft, step: str, status: int = 200, **context: Any) -> HttpResponse:
-    stale: StaleError | None = context.pop("stale", None)
-    if stale is not None:
-        status = 409
-        context["changed"] = {
-            "by": _who(request, stale.now.data.get("by", "")),
-            "at": stale.now.updated,
-            "typed": _shown(stale.now.data.get("typed", {}).get(step, {})),
-        }
-        draft = stale.now
-    context |= {
-        "draft": draft,
-        "source_kind": get_source(draft.data["kind"]),
-        "steps": drafts.steps_of(draft, step),
-        "step_number": list(STEPS).index(step) + 1,
-        "step_title": STEPS[step][0],
-        "step_count": len(STEPS),
-        "nav": "wizard-new",
-    }
-    return render(request, f"conversions/wizard/{step}.html", context, status=status)
-
-
-def _who(request: HttpRequest, name: str) -> str:
-    return "you, in another tab," if name == request.user.get_username() else name or "somebody"
-
-
-def _shown(typed: dict[str, Any]) -> list[tuple[str, str]]:
-    """What the other save holds, for people: [("paths", "/a, /b")]."""
-    return [
-        (name.replace("_", " ").capitalize(), ", ".join(value) if isinstance(value, list) else str(value) or "–")
-        for name, value in typed.items()
-    ]
-
-
-def _typed(form: Any) -> dict[str, Any]:
-    """What stands in a bound form's fields, as it was typed."""
-    return {name: form[name].data for name in form.fields}
-
-
-def _next(request: HttpRequest, draft: Draft, step: str) -> HttpResponse:
-    names = list(STEPS)
-    return redirect("wizard-step", draft_id=draft.pk, step=names[names.index(step) + 1])
-
-
 def _source(request: HttpRequest, draft: Draft) -> HttpResponse:
     kind = draft.data["kind"]
     form_class = planning.forms_for(kind).source
     if request.method != "POST":
         form = form_class(initial=draft.data.get("typed", {}).get("source"))
-        return _page(request, draft, "source", form=form, **picker_of(request, draft))
+        return show(request, draft, "source", form=form, **picker_of(request, draft))
     form = form_class(with_picked(request.POST, form_class))
     picker = picker_of(request, draft)
-    if _version(request) != draft.version:
-        return _page(request, draft, "source", form=form, stale=StaleError(draft), **picker)
+    if version_of(request) != draft.version:
+        return show(request, draft, "source", form=form, stale=StaleError(draft), **picker)
     if form.is_valid():
         try:
             finding = planning.look({"kind": kind, **form.cleaned_data}, request.user)
             drafts.save_source(
                 draft,
-                _version(request),
+                version_of(request),
                 request.user,
-                typed=_typed(form),
+                typed=typed_in(form),
                 cleaned=form.cleaned_data,
                 finding=finding,
             )
-            return _next(request, draft, "source")
+            return following(request, draft, "source")
         except RefusedError as refusal:
             name = (refusal.field or "").rpartition(".")[2]
             form.add_error(name if name in form.fields else None, FormProblem(refusal.problem))
         except StaleError as stale:
             if stale.now.conversion:
-                return _already_started(request, stale.now)
-            return _page(request, draft, "source", form=form, stale=stale, **picker)
-    return _page(request, draft, "source", status=422, form=form, **picker)
+                return already_started(request, stale.now)
+            return show(request, draft, "source", form=form, stale=stale, **picker)
+    return show(request, draft, "source", status=422, form=form, **picker)
 
 
 def _guest(request: HttpRequest, draft: Draft) -> HttpResponse:
@@ -178,18 +122,18 @@ def _guest(request: HttpRequest, draft: Draft) -> HttpResponse:
     }
     if request.method != "POST":
         name = draft.data.get("name") or draft.data.get("typed", {}).get("guest", {}).get("name") or suggested
-        return _page(request, draft, "guest", form=NameForm(initial={"name": name}), **found)
+        return show(request, draft, "guest", form=NameForm(initial={"name": name}), **found)
     form = NameForm(request.POST)
-    if not form.is_valid() and _version(request) == draft.version:
-        return _page(request, draft, "guest", status=422, form=form, **found)
-    typed = {**draft.data["typed"], "guest": _typed(form)}
+    if not form.is_valid() and version_of(request) == draft.version:
+        return show(request, draft, "guest", status=422, form=form, **found)
+    typed = {**draft.data["typed"], "guest": typed_in(form)}
     try:
-        drafts.save(draft, _version(request), request.user, {"name": form.cleaned_data.get("name"), "typed": typed})
+        drafts.save(draft, version_of(request), request.user, {"name": form.cleaned_data.get("name"), "typed": typed})
     except StaleError as stale:
         if stale.now.conversion:
-            return _already_started(request, stale.now)
-        return _page(request, draft, "guest", form=form, stale=stale, **found)
-    return _next(request, draft, "guest")
+            return already_started(request, stale.now)
+        return show(request, draft, "guest", form=form, stale=stale, **found)
+    return following(request, draft, "guest")
 
 
 def _options(request: HttpRequest, draft: Draft) -> HttpResponse:
@@ -201,16 +145,14 @@ def _options(request: HttpRequest, draft: Draft) -> HttpResponse:
     if request.method != "POST":
         form = OptionsForm(initial={"root": typed.get("root", "first")})
         output = output_class(initial=typed, prefix="output")
-        return _page(request, draft, "options", form=form, output=output, root=_root(form["root"].value()), **shown)
+        return show(request, draft, "options", form=form, output=output, root=_root(form["root"].value()), **shown)
     form, output = OptionsForm(_with_device(request.POST)), output_class(request.POST, prefix="output")
     shown |= {"form": form, "output": output, "root": _root(form["root"].value())}
-    version = _version(request)
+    version = version_of(request)
     if version != draft.version:
-        return _page(
-            request, draft, "options", stale=StaleError(draft), keys_lost=bool(form["luks_keys"].data), **shown
-        )
+        return show(request, draft, "options", stale=StaleError(draft), keys_lost=bool(form["luks_keys"].data), **shown)
     if not (form.is_valid() and output.is_valid()):
-        return _page(request, draft, "options", status=422, keys_lost=bool(form["luks_keys"].data), **shown)
+        return show(request, draft, "options", status=422, keys_lost=bool(form["luks_keys"].data), **shown)
     keys = [] if "forget_keys" in request.POST else stored
     keys += [key._asdict() for key in form.cleaned_data["luks_keys"] if key._asdict() not in keys]
     typed = {"root": form.cleaned_data["root"], **{name: output[name].data for name in output.fields}}
@@ -228,9 +170,9 @@ def _options(request: HttpRequest, draft: Draft) -> HttpResponse:
         )
     except StaleError as stale:
         if stale.now.conversion:
-            return _already_started(request, stale.now)
-        return _page(request, draft, "options", stale=stale, keys_lost=bool(form["luks_keys"].data), **shown)
-    return _next(request, draft, "options")
+            return already_started(request, stale.now)
+        return show(request, draft, "options", stale=stale, keys_lost=bool(form["luks_keys"].data), **shown)
+    return following(request, draft, "options")
 
 
 def _with_device(post: QueryDict) -> QueryDict:
@@ -264,22 +206,30 @@ def _review(request: HttpRequest, draft: Draft) -> HttpResponse:
         "source_changed": plan.guest != drafts.guest_of(draft),
         "seen": seen,
     }
+    context |= _what_kubevirt_gets(plan)
     context["fits"] = context["need_total"] + context["reserved"] <= context["free"]
     if request.method != "POST":
-        return _page(request, draft, "review", **context)
-    if _version(request) != draft.version:
-        return _page(request, draft, "review", stale=StaleError(draft), **context)
+        return show(request, draft, "review", **context)
+    if version_of(request) != draft.version:
+        return show(request, draft, "review", stale=StaleError(draft), **context)
     if request.POST.get("seen") != seen:
-        return _page(request, draft, "review", status=409, plan_changed=True, **context)
+        return show(request, draft, "review", status=409, plan_changed=True, **context)
     try:
         conversion = planning.create_conversion(plan, secrets, draft.owner, draft, by=request.user)
     except RefusedError as refusal:
         return _refused(request, draft, refusal)
     draft.conversion = conversion
     if drafts.starter_of(draft) != request.user.get_username():
-        return _already_started(request, draft)
+        return already_started(request, draft)
     messages.success(request, f"“{conversion.name}” is queued. This page follows it; you may close it at any time.")
     return redirect(conversion)
+
+
+def _what_kubevirt_gets(plan: Plan) -> dict[str, Any]:
+    try:
+        return {"views": handover.predicted(plan)}
+    except RefusedError as refusal:
+        return {"views_problem": refusal.problem}
 
 
 def _refused(request: HttpRequest, draft: Draft, refusal: RefusedError) -> HttpResponse:
@@ -287,7 +237,7 @@ def _refused(request: HttpRequest, draft: Draft, refusal: RefusedError) -> HttpR
     mend = STEP_OF_FIELD.get((refusal.field or "").partition(".")[0])
     status = refusal.status if request.method == "POST" else 200
     context = {"problem": refusal.problem, "mend": mend, "mend_title": STEPS[mend][0] if mend else ""}
-    return _page(request, draft, "review", status=status, **context)
+    return show(request, draft, "review", status=status, **context)
 
 
-_VIEWS = {"source": _source, "guest": _guest, "options": _options, "review": _review}
+_VIEWS = {"source": _source, "guest": _guest, "options": _options, "target": target, "review": _review}
