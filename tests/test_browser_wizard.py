@@ -81,6 +81,16 @@ class Page:
         self.page.get_by_role("button", name="Next").click()
         self.page.wait_for_url(re.compile(f"/{step}/$"))
 
+    def on_to_the_review(self) -> None:
+        """Through however many steps lie between, taking each as it is."""
+        for _ in range(9):
+            if self.page.url.endswith("/review/"):
+                return
+            here = self.page.url
+            self.page.get_by_role("button", name="Next").click()
+            self.page.wait_for_url(lambda url, here=here: url != here)
+        raise AssertionError(f"no way to the review: {self.page.url}")
+
     def begin(self) -> None:
         self.page.goto("/new/")
         self.page.get_by_role("button", name="Disk image on the server").click()
@@ -125,7 +135,7 @@ def test_the_whole_wizard_ends_at_a_conversion(open_page: Any) -> None:
     tab.next("options")
     page.get_by_text("Passphrases of encrypted disks").click()
     tab.check()
-    tab.next("review")
+    tab.on_to_the_review()
     tab.check()
     command = page.locator("#command").text_content()
     assert command.startswith("virt-v2v") or "/virt-v2v -i disk -if raw -o kubevirt" in command
@@ -167,8 +177,7 @@ def test_it_works_without_javascript(open_page: Any) -> None:
     page.get_by_role("link", name="old servers").click()
     page.wait_for_url(re.compile("folder="))
     page.get_by_label("mail.qcow2").check()
-    for step in ("guest", "options", "review"):
-        tab.next(step)
+    tab.on_to_the_review()
     page.get_by_role("button", name="Start the conversion").click()
     page.wait_for_url(re.compile(r"/conversions/\d+/$"))
 
@@ -179,13 +188,14 @@ def test_it_works_by_keyboard_alone(open_page: Any) -> None:
     tab.begin()
     page.get_by_label("Web Server.img").focus()
     page.keyboard.press("Space")
-    for name in ("guest", "options", "review"):
+    while not page.url.endswith("/review/"):
+        here = page.url
         for _ in range(60):
             page.keyboard.press("Tab")
             if page.evaluate("document.activeElement.textContent.trim()") == "Next":
                 break
         page.keyboard.press("Enter")
-        page.wait_for_url(re.compile(f"/{name}/$"))
+        page.wait_for_url(lambda url, here=here: url != here)
     assert page.get_by_role("button", name="Start the conversion").count() == 1
 
 
@@ -196,8 +206,7 @@ def test_a_double_click_on_start_makes_one_conversion(open_page: Any) -> None:
     page.get_by_label("Web Server.img").check()
     tab.next("guest")
     page.get_by_label("Name of the new machine").fill("clicked-twice")
-    tab.next("options")
-    tab.next("review")
+    tab.on_to_the_review()
     page.get_by_role("button", name="Start the conversion").dblclick()
     page.wait_for_url(re.compile(r"/conversions/\d+/$"))
     page.goto("/")
@@ -290,7 +299,7 @@ def test_a_file_that_vanishes_in_the_middle_leads_back_to_the_source(open_page: 
     tab.next("guest")
     tab.next("options")
     gone.unlink()
-    tab.next("review")
+    tab.on_to_the_review()
     page.get_by_text("There is no such file").wait_for()
     tab.check()
     page.get_by_role("link", name="Go to the step “Source”").click()
