@@ -38,6 +38,7 @@ def sweep() -> int:
                 removed += 1
                 logger.info("upload %s of %s removed: it had expired", upload.pk, upload.owner_id)
     _remove_orphans()
+    _remove_bodies()
     return removed
 
 
@@ -65,3 +66,14 @@ def _remove_orphans() -> None:
             if folder.name not in names and time.time() - folder.stat().st_mtime > ORPHAN_SECONDS:
                 shutil.rmtree(folder)
                 logger.info("%s removed: it belongs to no upload", folder)
+
+
+def _remove_bodies() -> None:
+    """What nginx has left in its folder when it was killed."""
+    folder: Path | None = settings.ENV.upload_body_dir
+    if folder is None or not folder.is_dir():
+        return
+    for path in folder.iterdir():
+        with contextlib.suppress(OSError):
+            if re.fullmatch(r"\d{10}", path.name) and time.time() - path.lstat().st_mtime > ORPHAN_SECONDS:
+                path.unlink()

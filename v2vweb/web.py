@@ -9,9 +9,13 @@ import asyncio
 import sys
 from typing import Any
 
+import daphne.server
 from daphne.cli import CommandLineInterface
 from daphne.http_protocol import WebRequest
 from daphne.server import Server
+
+from . import bodies
+from .environment import read_environment
 
 
 class Room:
@@ -21,17 +25,29 @@ class Room:
         self.there = asyncio.Event()
         self.there.set()
 
-    def pauseProducing(self) -> None:  # noqa: N802
+    def pauseProducing(self) -> None:
         self.there.clear()
 
-    def resumeProducing(self) -> None:  # noqa: N802
+    def resumeProducing(self) -> None:
         self.there.set()
 
-    def stopProducing(self) -> None:  # noqa: N802
+    def stopProducing(self) -> None:
         self.there.set()  # the reader is gone: nobody waits for it any more
 
 
 class PatientServer(Server):  # type: ignore[misc]  # Daphne has no types
+    def run(self) -> None:
+        env = read_environment()
+        bodies.Request.upload_dir = env.upload_dir or env.data_dir / "uploads"
+        bodies.Request.chunk = env.upload_chunk
+        daphne.server.HTTPFactory = bodies.Factory  # Server.run() offers no other way
+        super().run()
+
+    def create_application(self, protocol: Any, scope: dict[str, Any]) -> Any:
+        if getattr(protocol, "piece", None) is not None:
+            scope[bodies.SCOPE_KEY] = protocol.piece
+        return super().create_application(protocol, scope)
+
     async def handle_reply(self, protocol: Any, message: dict[str, Any]) -> None:
         if isinstance(protocol, WebRequest) and message["type"] == "http.response.body":
             if not message.get("more_body", False):
