@@ -29,11 +29,15 @@ class SourceIn(BaseModel):
             "examples": [
                 {"kind": "disk", "paths": ["/srv/images/web01.img"], "format": "raw"},
                 {"kind": "ova", "path": "/srv/images/web01.ova"},
+                {"kind": "vcenter", "source_id": 1, "guest": "web01", "shut_down": True, "start_again": True},
             ]
         },
     )
 
-    kind: str = Field(description="disk: one or several disk images of one guest (paths). ova: one OVA file (path).")
+    kind: str = Field(
+        description="disk: one or several disk images of one guest (paths). ova: one OVA file (path). vcenter, esxi, xen: "
+        "a guest (name or id) of a saved source (source_id)."
+    )
 
 
 class OutputIn(BaseModel):
@@ -73,6 +77,7 @@ class OptionsIn(Strict):
         default=[], max_length=64, description="Passphrases of encrypted disks; never given back."
     )
     root: str = Field("first", max_length=200, description="first, single or a device such as /dev/sda2.")
+    boot_test: bool = Field(False, description="Try whether it boots as soon as it is converted.")
     allocation: Literal["sparse", "preallocated"] | None = Field(
         None, description="sparse (the default) or preallocated; the same as output.allocation."
     )
@@ -93,7 +98,7 @@ class ConversionIn(Strict):
         return {
             "name": self.name,
             "source": self.source.model_dump(),
-            "options": {"root": self.options.root, "luks_keys": keys},
+            "options": {"root": self.options.root, "luks_keys": keys, "boot_test": self.options.boot_test},
             "output": output,
         }
 

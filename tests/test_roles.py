@@ -30,8 +30,8 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import timezone
 
-from conversions import tokens, uploads
-from conversions.models import ApiToken, Conversion, Draft, SavedSource
+from conversions import boot_tests, tokens, uploads
+from conversions.models import ApiToken, Batch, Conversion, Draft, SavedSource
 from conversions.plan import Plan, Source
 from conversions.roles import PERMISSIONS, ROLES, role_of, visible_to
 from conversions.routing import websocket_urlpatterns
@@ -54,6 +54,7 @@ NOBODY = "                         404    404 404     404      404   404     404
 API_SEES = "                       yes    yes 404     yes      yes   403     401"
 API_CHANGES = "                    403    yes 404     yes      yes   403     401"
 API_STARTS = "                     403    yes yes     yes      yes   403     401"
+API_OPERATES = "                   403    403 403     yes      yes   403     401"
 API_WITH_A_ROLE = "                yes    yes yes     yes      yes   403     401"
 TUS_CHANGES = "                    403    yes 404     yes      yes   403     401"
 SOCKET_SEES = "                    yes    yes 4403    yes      yes   4403    4401"
@@ -63,6 +64,8 @@ TUS = {"Tus-Resumable": "1.0.0"}
 CREATE = TUS | {"Upload-Length": "10", "Upload-Metadata": "filename YS5vdmE="}
 SEND = TUS | {"Upload-Offset": "0"}
 START = {"name": "web09", "source": {"kind": "disk", "paths": ["/srv/web09.img"]}}
+
+SOURCE = {"kind": "vcenter", "name": "vc", "host": "127.0.0.1", "port": 1, "user": "root", "password": "pw"}
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,9 @@ MATRIX: dict[tuple[str, str], Line] = {
     ("GET", "conversions/<int:pk>/cancel/"): Line(CHANGES, "queued"),
     ("POST", "conversions/<int:pk>/cancel/"): Line(CHANGES, "queued"),
     ("POST", "conversions/<int:pk>/retry/"): Line(CHANGES, "failed"),
+    ("GET", "conversions/<int:pk>/boot/"): Line(SEES, "converted"),
+    ("POST", "conversions/<int:pk>/boot/ask/"): Line(CHANGES, "converted"),
+    ("GET", "conversions/<int:pk>/boot/<int:test_id>/<str:name>"): Line(SEES, "picture"),
     ("GET", "conversions/<int:pk>/manifest/"): Line(SEES, "converted"),
     ("POST", "conversions/<int:pk>/manifest/check/"): Line(CHANGES, "converted", {"text": "kind: x"}),
     ("POST", "conversions/<int:pk>/manifest/save/"): Line(CHANGES, "converted", {"reset": "1"}),
@@ -154,12 +160,30 @@ MATRIX: dict[tuple[str, str], Line] = {
     ("GET", "api/v1/conversions/{id}/events"): Line(API_SEES, "succeeded"),
     ("GET", "api/v1/conversions/{id}/files/{name}"): Line(API_SEES, "file"),
     ("HEAD", "api/v1/conversions/{id}/files/{name}"): Line(API_SEES, "file"),
+    ("POST", "api/v1/conversions/{id}/boot-test"): Line(
+        API_CHANGES, "converted", {"settings": {}}, type="application/json", done=(202,)
+    ),
+    ("GET", "api/v1/conversions/{id}/boot-test"): Line(API_SEES, "picture"),
     ("GET", "api/v1/conversions/{id}/manifest"): Line(API_SEES, "converted"),
     ("PUT", "api/v1/conversions/{id}/manifest"): Line(
         API_CHANGES, "converted", {"text": "kind: x"}, type="application/json", done=(422,)
     ),
     ("POST", "api/v1/conversions/{id}/cancel"): Line(API_CHANGES, "queued"),
     ("POST", "api/v1/conversions/{id}/retry"): Line(API_CHANGES, "failed"),
+    ("GET", "api/v1/sources"): Line(API_WITH_A_ROLE),
+    ("POST", "api/v1/sources"): Line(API_OPERATES, data=SOURCE, type="application/json"),
+    ("GET", "api/v1/sources/{id}"): Line(API_SEES, "source"),
+    ("PATCH", "api/v1/sources/{id}"): Line(API_OPERATES, "source", {"password": "pw"}, type="application/json"),
+    ("DELETE", "api/v1/sources/{id}"): Line(API_OPERATES, "source"),
+    ("POST", "api/v1/sources/{id}/test"): Line(API_CHANGES, "source"),
+    ("GET", "api/v1/sources/{id}/guests"): Line(API_SEES, "source"),
+    ("POST", "api/v1/sources/{id}/refresh"): Line(API_CHANGES, "source", done=(202,)),
+    ("GET", "api/v1/batches"): Line(API_WITH_A_ROLE),
+    # Whoever may start is told that there is no such source.
+    ("POST", "api/v1/batches"): Line(
+        API_STARTS, data={"name": "b", "source_id": 0, "guests": ["web01"]}, type="application/json", done=(404,)
+    ),
+    ("GET", "api/v1/batches/{id}"): Line(API_SEES, "batch"),
 }
 
 SOCKETS: dict[str, str] = {
@@ -270,6 +294,7 @@ class World:
             "rest": lambda: {"rest": "v1/nothing"},
             "succeeded": lambda: self.conversion(owner, State.SUCCEEDED),
             "converted": lambda: dict.fromkeys(("pk", "id"), converted(owner).pk),
+            "picture": lambda: self.picture(owner),
             "queued": lambda: self.conversion(owner, State.QUEUED),
             "failed": lambda: self.conversion(owner, State.FAILED),
             "file": lambda: self.conversion(owner, State.SUCCEEDED) | {"name": "web01.yaml"},
@@ -278,7 +303,8 @@ class World:
             "person": lambda: {"pk": self.other.pk},
             "token": lambda: {"pk": tokens.create(owner)[0].pk},
             "upload": lambda: {"pk": self.upload(owner)},
-            "source": lambda: {"pk": self.source(owner)},
+            "source": lambda: dict.fromkeys(("pk", "id"), self.source(owner)),
+            "batch": lambda: dict.fromkeys(("pk", "id"), Batch.objects.create(name="b", owner=owner).pk),
             "kind": lambda: {"kind": "vcenter"},
         }
         return things[about]()
@@ -295,6 +321,13 @@ class World:
         row.jobdir.path.mkdir(parents=True, exist_ok=True)
         row.jobdir.log.write_text("hello\n")
         return {"pk": row.pk, "id": row.pk}
+
+    def picture(self, owner: Any) -> dict[str, Any]:
+        test = boot_tests.ask(row := converted(owner))
+        folder = boot_tests.folder_of(test)
+        folder.path.mkdir(parents=True)
+        (folder.path / "screen-001.png").write_bytes(b"PNG")
+        return {"pk": row.pk, "id": row.pk, "test_id": test.pk, "name": "screen-001.png"}
 
     def draft(self, owner: Any) -> Any:
         return Draft.objects.create(owner=owner, data={"kind": "disk"}).pk
