@@ -10,12 +10,13 @@ import contextlib
 import json
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from importlib import import_module
 from typing import Any, ClassVar
 from urllib.parse import parse_qs
 
 from channels.db import database_sync_to_async
+from django.conf import settings
 from django.contrib.auth import get_user, get_user_model
-from django.contrib.sessions.backends.db import SessionStore
 from django.http import HttpRequest
 
 from .logs import FRAME, Tail
@@ -46,9 +47,8 @@ class Socket:
         self.scope = scope
         self.receive = receive
         self.send = send
-        self.user: Any = scope.get("user")
-        session = scope.get("session")
-        self.session_key: str | None = session.session_key if session else None
+        self.user: Any = scope.get("user")  # none in a browser: admit() reads it
+        self.session_key: str | None = scope.get("cookies", {}).get(settings.SESSION_COOKIE_NAME)
         self.pk: int | None = scope["url_route"]["kwargs"].get("pk")
         self._rung = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
@@ -62,7 +62,7 @@ class Socket:
 
     async def run(self) -> None:
         await self.receive()  # websocket.connect
-        if refused := await database_sync_to_async(verdict)(self.user, self.permission, self.pk):
+        if refused := await database_sync_to_async(self.admit)():
             await self.send({"type": "websocket.close", "code": refused})
             return
         await self.send({"type": "websocket.accept"})
@@ -74,6 +74,12 @@ class Socket:
                     self.acknowledged(int(json.loads(message.get("text") or "null")["ack"]))
         finally:
             self.leave()
+
+    def admit(self) -> int | None:
+        """One trip to the database for a socket: person and permission together."""
+        if self.user is None and self.session_key:
+            self.user = fresh_user(self.session_key, None)
+        return verdict(self.user, self.permission, self.pk)
 
     def enter(self) -> None:
         """Takes part; told once."""
@@ -257,7 +263,7 @@ def fresh_user(session_key: str | None, user: Any) -> Any:
     if session_key is None:
         return get_user_model().objects.filter(pk=user.pk).first()
     request = HttpRequest()
-    request.session = SessionStore(session_key)
+    request.session = import_module(settings.SESSION_ENGINE).SessionStore(session_key)
     return get_user(request)  # also refuses a session from before a change of the password
 
 

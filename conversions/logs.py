@@ -218,6 +218,8 @@ class Tail:
             task = self._frames[key] = asyncio.create_task(asyncio.to_thread(self._read, offset, self.end))
             while len(self._frames) > KEPT:
                 self._frames.popitem(last=False)
+        if task.done():  # for all but the first
+            return task.result()
         return await asyncio.shield(task)  # a viewer who leaves must not cancel the read of the others
 
     def _read(self, offset: int, until: int) -> tuple[int, str]:

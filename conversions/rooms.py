@@ -82,7 +82,10 @@ class Room:
             self._news.clear()
             due = max(due + TICK, loop.time())
             await asyncio.sleep(due - loop.time())
-            await self.tail.look()
+            tail, before = self.tail, self.tail.end
+            await tail.look()
+            if before < tail.end:
+                await tail.message(before)  # read before they are rung: else each of them would wait for it by itself
             for number, viewer in enumerate(tuple(self.viewers)):
                 if viewer.lacks():
                     viewer.ring()

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +59,9 @@ class Server:
         self.log = Path(log)
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
+        web = [sys.executable, "-m", "v2vweb.web", "--bind", "127.0.0.1", "--port", str(self.port)]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "v2vweb.web", "--bind", "127.0.0.1", "--port", str(self.port)]
-            + ["--websocket_timeout", "-1", "--verbosity", "0", "v2vweb.asgi:application"],
+            [*web, "--websocket_timeout", "-1", "--verbosity", "0", "v2vweb.asgi:application"],
             cwd=PROJECT,
             env=self.environment,
         )
@@ -99,44 +100,99 @@ class Server:
         self.folder.cleanup()
 
 
-async def view(server: Server, ack: str, seen: list[int], late: list[float], opened: asyncio.Semaphore) -> None:
-    """One viewer: checks that offsets join and lines are whole and in order."""
-    from websockets.asyncio.client import connect
+@cache
+def lines_of(text: str) -> tuple[int, int, tuple[tuple[int, float], ...]] | None:
+    """(from, to, the number and time of each line) of a frame; None for another message.  All viewers get the same."""
+    message = json.loads(text)
+    if message["t"] != "log":
+        return None
+    lines = [line.split(" ", 2) for line in message["data"].splitlines()]
+    return message["from"], message["to"], tuple((int(number), float(at)) for number, at, _ in lines)
 
-    offset, expected = 0, 0
-    address = f"ws://127.0.0.1:{server.port}/ws/conversions/{server.pk}/log?offset=0&attempt=1"
-    headers = {"Cookie": f"sessionid={server.session}", "Origin": f"http://127.0.0.1:{server.port}"}
-    acked = 0
-    async with connect(address, additional_headers=headers, compression=None, ping_interval=None, max_size=None) as ws:
-        opened.release()
-        async for text in ws:
-            message = json.loads(text)
-            now = time.time()
-            if message["t"] != "log":
-                continue
-            assert message["from"] == offset, (message["from"], offset)
-            offset = message["to"]
-            for line in message["data"].splitlines():
-                number, at, _ = line.split(" ", 2)
-                assert int(number) == expected, (number, expected)
-                expected += 1
-                late.append(now - float(at))
-            seen[0] += len(message["data"].splitlines())
-            if ack == "each" or offset - acked > 65536:
-                acked = offset
-                await ws.send(json.dumps({"ack": offset}))
+
+class Viewer(asyncio.Protocol):
+    """One viewer, as cheap as can be: checks that offsets join and that lines are whole and in order."""
+
+    def __init__(self, request: bytes, ack: str, late: list[float]) -> None:
+        self.request, self.ack, self.late = request, ack, late
+        self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.offset = self.acked = self.lines = 0
+        self.fault = ""
+        self.buffer = b""
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        transport.write(self.request)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.fault = self.fault or f"closed: {error}"
+        if not self.opened.done():
+            self.opened.set_exception(ConnectionError(self.buffer[:200]))
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        if not self.opened.done():
+            head, found, rest = self.buffer.partition(b"\r\n\r\n")
+            if not found:
+                return
+            if b" 101 " not in head[:20]:
+                self.transport.close()
+                return
+            self.buffer = rest
+            self.opened.set_result(None)
+        while len(self.buffer) >= 2:
+            length, start = self.buffer[1] & 127, 2
+            if length == 126:
+                length, start = int.from_bytes(self.buffer[2:4]), 4
+            elif length == 127:
+                length, start = int.from_bytes(self.buffer[2:10]), 10
+            if len(self.buffer) < start + length or len(self.buffer) < start:
+                return
+            opcode, payload = self.buffer[0] & 15, self.buffer[start : start + length]
+            self.buffer = self.buffer[start + length :]
+            if opcode == 9:
+                self.send(10, payload)
+            elif opcode == 1 and (piece := lines_of(payload.decode())):
+                self.heard(*piece)
+
+    def heard(self, begin: int, end: int, lines: tuple[tuple[int, float], ...]) -> None:
+        now = time.time()
+        if begin != self.offset or [number for number, _ in lines] != list(range(self.lines, self.lines + len(lines))):
+            self.fault = self.fault or f"at byte {self.offset}, line {self.lines}: got {begin} to {end}"
+        self.offset = end
+        self.lines += len(lines)
+        self.late += [now - at for _, at in lines]
+        if self.ack == "each" or end - self.acked > 65536:
+            self.acked = end
+            self.send(1, json.dumps({"ack": end}).encode())
+
+    def send(self, opcode: int, payload: bytes) -> None:
+        self.transport.write(bytes([128 | opcode, 128 | len(payload), 0, 0, 0, 0]) + payload)
+
+
+def request(server: Server) -> bytes:
+    """What a browser asks for a socket with."""
+    return (
+        f"GET /ws/conversions/{server.pk}/log?offset=0&attempt=1 HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n"
+        f"Origin: http://127.0.0.1:{server.port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n"
+        f"Cookie: sessionid={server.session}\r\n\r\n"
+    ).encode()
+
+
+async def open_viewer(server: Server, ack: str, late: list[float], doors: asyncio.Semaphore) -> Viewer:
+    async with doors:  # so many at a time, as browsers that come back after a random pause
+        loop = asyncio.get_running_loop()
+        _, viewer = await loop.create_connection(lambda: Viewer(request(server), ack, late), "127.0.0.1", server.port)
+        await viewer.opened
+        return viewer
 
 
 async def stopped_viewer(server: Server) -> Any:
     """Opens a socket and never reads from it again."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1024)
+    _reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1024)
     writer.transport.pause_reading()  # type: ignore[attr-defined]
-    writer.write(
-        f"GET /ws/conversions/{server.pk}/log?offset=0 HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n"
-        f"Origin: http://127.0.0.1:{server.port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n"
-        f"Cookie: sessionid={server.session}\r\n\r\n".encode()
-    )
+    writer.write(request(server))
     return writer
 
 
@@ -156,32 +212,26 @@ async def write(log: Path, rate: int, seconds: float) -> int:
 async def run(args: argparse.Namespace) -> None:
     server = Server()
     try:
-        seen, late = [0], []
-        opened = asyncio.Semaphore(0)
+        late: list[float] = []
+        doors = asyncio.Semaphore(40)
         began = time.monotonic()
-        tasks = []
-        for _ in range(args.viewers):
-            tasks.append(asyncio.create_task(view(server, args.ack, seen, late, opened)))
-            if len(tasks) % 50 == 0:
-                await asyncio.sleep(0.02)
-        for _ in range(args.viewers):
-            await opened.acquire()
+        viewers = await asyncio.gather(*(open_viewer(server, args.ack, late, doors) for _ in range(args.viewers)))
         print(f"{args.viewers} sockets open after {time.monotonic() - began:.1f} s")
         await asyncio.sleep(1.5)
         cpu, began = server.cpu(), time.monotonic()
-        lines = await write(server.log, args.rate, args.seconds)
-        await asyncio.sleep(1)
+        written = await write(server.log, args.rate, args.seconds)
         used, passed = server.cpu() - cpu, time.monotonic() - began
-        failed = [task for task in tasks if task.done()]
+        await asyncio.sleep(1)
+        faults = [viewer.fault for viewer in viewers if viewer.fault]
         late.sort()
-        print(f"lines: {lines} written, {seen[0] / args.viewers:.1f} seen by each viewer, {len(failed)} viewers failed")
-        for task in failed[:1]:
-            print(task.exception())
+        print(
+            f"lines: {written} written, {min(v.lines for v in viewers)} to {max(v.lines for v in viewers)} seen by each"
+        )
+        print(f"viewers with a gap, a doubled line or a cut connection: {len(faults)} {faults[:1]}")
         print(f"late: p50 {late[len(late) // 2]:.3f} s, p99 {late[int(len(late) * 0.99)]:.3f} s, most {late[-1]:.3f} s")
         print(f"server: {used / passed:.2f} cores, {server.memory():.0f} MiB")
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for viewer in viewers:
+            viewer.transport.abort()
         await asyncio.sleep(2)
         if args.stopped:
             before = server.memory()
