@@ -111,8 +111,8 @@ def open_page(chromium: Any, site: Site) -> Iterator[Any]:
 
 
 def picture(page: Any, name: str) -> None:
-    """For people to look at: only when V2VWEB_SCREENSHOTS names a folder."""
-    if folder := os.environ.get("V2VWEB_SCREENSHOTS"):
+    """For people to look at: only when SCREENSHOTS names a folder, as for the README's own (docs/screenshots)."""
+    if folder := os.environ.get("SCREENSHOTS"):
         Path(folder).mkdir(parents=True, exist_ok=True)
         page.screenshot(path=f"{folder}/{name}.png", full_page=True)
 
