@@ -19,8 +19,9 @@ from django.conf import settings
 from django.db import close_old_connections, transaction
 from django.utils import timezone
 
-from . import eta, jobs
+from . import boot_tests, eta, jobs
 from .acceleration import Acceleration, Probe
+from .boot_tests import BootTests
 from .credentials import WrongKeyError
 from .events import read_events
 from .jobdir import Result
@@ -55,6 +56,7 @@ class Conductor:
         self.runner = runner or LocalRunner()
         self.probe = probe or Probe(settings.DATA_DIR, settings.ENV.acceleration)
         self.refreshers = Refreshers()
+        self.boot_tests = BootTests()
         self.name = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self.since = timezone.now()
         self._renewed: float | None = None
@@ -130,6 +132,7 @@ class Conductor:
         """One round over everything that is not over; whether there is anything."""
         self.runner.reap()
         self.refreshers.tick()
+        self._try_boots()
         # Without the secrets: a row whose secrets cannot be read must not hold up the others.
         rows = Conversion.objects.defer("secrets")
         active = list(rows.filter(state__in=ACTIVE).order_by("id"))
@@ -142,6 +145,15 @@ class Conductor:
         if queued:
             self.start_queued(queued)
         return bool(active or queued)
+
+    def _try_boots(self) -> None:
+        """Proofs of boot; what goes wrong with one must not hold up conversions."""
+        acceleration = self.probe.poll()
+        if acceleration is not None:
+            try:
+                self.boot_tests.tick("kvm" if acceleration.mode == "kvm" else "tcg")
+            except Exception:
+                logger.exception("boot tests")
 
     # Queue
 
@@ -249,9 +261,11 @@ class Conductor:
             "progress": conversion.progress | ({"rate": 0, "eta": None} if conversion.progress else {}),
         }
         if result.outcome == "succeeded":
-            conversion.move(
+            won = conversion.move(
                 State.SUCCEEDED, why="disks and description are there", artifacts=result.artifacts, **fields
             )
+            if won and conversion.plan.options.boot_test:
+                self._ask_for_boot(conversion)
         elif result.outcome == "failed":
             conversion.move(State.FAILED, why=(result.error or {}).get("title", ""), error=result.error, **fields)
         elif conversion.state == State.CANCELLING:
@@ -259,6 +273,12 @@ class Conductor:
         else:
             problem = stopped_from_outside()
             conversion.move(State.LOST, why=problem.title, error=problem.as_dict(), **fields)
+
+    def _ask_for_boot(self, conversion: Conversion) -> None:
+        try:
+            boot_tests.ask(conversion)
+        except Exception:  # the conversion has succeeded all the same
+            logger.exception("boot test of conversion %s", conversion.pk)
 
     def _bury(self, conversion: Conversion) -> None:
         """The agent is gone and has left no result: ends what it has left running, then says so."""

@@ -31,8 +31,9 @@ def predicted(plan: Plan) -> Views:
     return manifest.three_views(text, plan, target_of(plan), disks, said, Origin(None, version, __version__))
 
 
-def real(conversion: Conversion) -> Views:
-    """What came out.  Raises RefusedError when there is no result, or one that cannot be understood."""
+def real(conversion: Conversion, target: Target | None = None) -> Views:
+    """What came out, for the plan's target or another one.  Raises RefusedError when there is no result, or one that
+    cannot be understood."""
     if conversion.state != State.SUCCEEDED:
         raise RefusedError(
             Problem(
@@ -49,7 +50,7 @@ def real(conversion: Conversion) -> Views:
     disks = manifest.disk_files(path.parent, plan.name, str(plan.output.settings.get("format") or "raw"))
     said = manifest.said(_log(conversion.jobdir.log), text.decode("utf-8", "replace"))
     origin = Origin(str(conversion.pk), said.version, __version__)
-    return manifest.three_views(text, plan, target_of(plan), disks, said, origin)
+    return manifest.three_views(text, plan, target or target_of(plan), disks, said, origin)
 
 
 def target_of(plan: Plan) -> Target:

@@ -213,6 +213,38 @@ class SourceWork(models.Model):
         return f"source work of {self.conversion_id}, attempt {self.attempt}"
 
 
+class BootTest(models.Model):
+    """A trial start of converted disks on this server: the proof that the guest boots, or why not."""
+
+    class State(models.TextChoices):
+        QUEUED = "queued"
+        RUNNING = "running"
+        ENDED = "ended"  #: outcome says how
+        CANCELLED = "cancelled"
+        LOST = "lost"  #: its process is gone and left no outcome
+
+    conversion = models.ForeignKey(Conversion, on_delete=models.CASCADE, related_name="boot_tests")
+    attempt = models.PositiveIntegerField()
+    state = models.CharField(max_length=12, default=State.QUEUED, choices=State.choices)
+    settings = models.JSONField(default=dict, blank=True)  #: of manifest.Target: what is tried beside the plan's
+    manifest = models.TextField(blank=True)  #: what was tried, word for word
+    outcome = models.JSONField(null=True, blank=True)  #: boot.bootdir.Outcome as a dict
+    by = models.CharField(max_length=150, blank=True)  #: who asked; empty: the conversion's own option
+    created = models.DateTimeField(default=timezone.now)
+    started = models.DateTimeField(null=True, blank=True)
+    ended = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering: ClassVar[list[str]] = ["-id"]
+
+    def __str__(self) -> str:
+        return f"boot test {self.pk} of {self.conversion_id}"
+
+    @property
+    def is_over(self) -> bool:
+        return self.state not in (self.State.QUEUED, self.State.RUNNING)
+
+
 class Event(models.Model):
     """What happened to a conversion, in order, for ever: moves of state, and what the agent told (but for progress)."""
 

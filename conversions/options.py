@@ -118,6 +118,12 @@ class OptionsForm(forms.Form):
         help_text="Only when disks inside the machine are encrypted (LUKS). They are kept encrypted and are removed at the end.",
     )
 
+    boot_test = forms.BooleanField(
+        label="Try whether it boots, right after the conversion",
+        required=False,
+        help_text="v2vweb starts a throw-away copy of the new machine on this server and keeps pictures of its screen.",
+    )
+
     def clean_root(self) -> str:
         root: str = self.cleaned_data["root"] or "first"
         if root not in ("first", "single") and (not root.startswith("/") or not _DEVICE.fullmatch(root)):

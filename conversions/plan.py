@@ -77,6 +77,7 @@ class Options(Frozen):
     luks_keys: int = 0  #: how many passphrases there are; the texts are secrets "luks-0", "luks-1", ..., not here
     #: For each passphrase the encrypted devices it is tried on: LUKS UUIDs, or libguestfs names ("/dev/sda2").
     luks_ids: tuple[tuple[str, ...], ...] = ()
+    boot_test: bool = False  #: try whether it boots as soon as it is converted
 
 
 class Plan(Frozen):

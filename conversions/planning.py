@@ -77,7 +77,7 @@ def make_plan(
         name=name,
         source=planned_source,
         guest=finding.guest,
-        options=plan.Options(root=cleaned["root"], luks_keys=len(ids), luks_ids=ids),
+        options=plan.Options(root=cleaned["root"], luks_keys=len(ids), luks_ids=ids, boot_test=cleaned["boot_test"]),
         output=planned_output,
     )
     _check_key_folder(made)

@@ -151,6 +151,10 @@ def evidence_texts(conversion: Conversion) -> dict[str, str]:
         "events.jsonl": "".join(json.dumps(event, ensure_ascii=False) + "\n" for event in events),
         "versions.json": _json(_versions(conversion)),
     }
+    for test in conversion.boot_tests.all():
+        texts[f"boot-test-{test.pk}/manifest.yaml"] = test.manifest
+    if conversion.edited_manifest:
+        texts["result/manifest-edited.yaml"] = str(conversion.edited_manifest["text"])
     for attempt in range(1, conversion.attempt + 1):
         if command := _command(JobDir.of(settings.DATA_DIR, conversion.pk, attempt)):
             texts[f"attempt-{attempt}/command.txt"] = command
@@ -165,6 +169,12 @@ def evidence_files(conversion: Conversion) -> dict[str, Path]:
         files[f"attempt-{attempt}/log.txt"] = job.log
         files[f"attempt-{attempt}/agent-events.jsonl"] = job.events
         files[f"attempt-{attempt}/result.json"] = job.result
+    for test in conversion.boot_tests.all():
+        folder = settings.DATA_DIR / "boot" / str(conversion.pk) / str(test.pk)
+        for path in sorted(folder.glob("screen-*.png")):
+            files[f"boot-test-{test.pk}/{path.name}"] = path
+        files[f"boot-test-{test.pk}/serial.txt"] = folder / "serial"
+        files[f"boot-test-{test.pk}/result.json"] = folder / "result.json"
     for file in conversion.artifacts:
         name = str(file.get("name"))
         if name.endswith((".yaml", ".yml")) and file.get("size", 0) <= YAML_AT_MOST:

@@ -3,7 +3,7 @@
 from django.contrib.auth import views as auth
 from django.urls import path
 
-from .views import api_urls, board, conversion, manifest, people, picker, sources, system, uploads, wizard
+from .views import api_urls, board, boot, conversion, manifest, people, picker, sources, system, uploads, wizard
 
 urlpatterns = [
     path("", board.board, name="board"),
@@ -13,6 +13,9 @@ urlpatterns = [
     path("conversions/<int:pk>/log/", conversion.log, name="conversion-log"),
     path("conversions/<int:pk>/files/<path:name>", conversion.file, name="conversion-file"),
     path("conversions/<int:pk>/evidence/", conversion.evidence, name="conversion-evidence"),
+    path("conversions/<int:pk>/boot/", boot.section, name="conversion-boot"),
+    path("conversions/<int:pk>/boot/ask/", boot.ask, name="boot-ask"),
+    path("conversions/<int:pk>/boot/<int:test_id>/<str:name>", boot.picture, name="boot-picture"),
     path("conversions/<int:pk>/manifest/", manifest.page, name="conversion-manifest"),
     path("conversions/<int:pk>/manifest/check/", manifest.check, name="manifest-check"),
     path("conversions/<int:pk>/manifest/save/", manifest.save, name="manifest-save"),

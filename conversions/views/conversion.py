@@ -9,6 +9,7 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from .. import boot_tests
 from ..access import allowed
 from ..jobdir import JobDir
 from ..logs import FRAME, last_lines, line_numbers, read_frame, shown_until
@@ -61,6 +62,7 @@ def context(request: HttpRequest, conversion: Conversion, attempt: int) -> dict[
         "attempts": range(1, conversion.attempt + 1),
         "is_latest": attempt == conversion.attempt,
         "may_change": request.user.has_perm("conversions.change_conversion_run", conversion),
+        **(boot_tests.told(conversion) if conversion.state == State.SUCCEEDED else {}),
         "key": key(state),
         "now": timezone.now(),
         "nav": "board",

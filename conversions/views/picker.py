@@ -20,7 +20,9 @@ MAX_ENTRIES = 500
 
 
 def draft_of(draft_id: uuid.UUID) -> Draft:
-    return get_object_or_404(Draft.objects.select_related("owner", "conversion"), pk=draft_id)
+    return get_object_or_404(
+        Draft.objects.select_related("owner", "conversion").exclude(data__kind="guests"), pk=draft_id
+    )  # a selection of guests has steps of its own (many.py)
 
 
 def with_picked(post: QueryDict, form_class: Any) -> QueryDict:

@@ -143,7 +143,7 @@ def _options(request: HttpRequest, draft: Draft) -> HttpResponse:
     stored = drafts.keys_of(draft)
     shown: dict[str, Any] = {"stored_keys": len(stored), "encrypted": drafts.guest_of(draft).encrypted}
     if request.method != "POST":
-        form = OptionsForm(initial={"root": typed.get("root", "first")})
+        form = OptionsForm(initial={"root": typed.get("root", "first"), "boot_test": typed.get("boot_test")})
         output = output_class(initial=typed, prefix="output")
         return show(request, draft, "options", form=form, output=output, root=_root(form["root"].value()), **shown)
     form, output = OptionsForm(_with_device(request.POST)), output_class(request.POST, prefix="output")
@@ -155,14 +155,15 @@ def _options(request: HttpRequest, draft: Draft) -> HttpResponse:
         return show(request, draft, "options", status=422, keys_lost=bool(form["luks_keys"].data), **shown)
     keys = [] if "forget_keys" in request.POST else stored
     keys += [key._asdict() for key in form.cleaned_data["luks_keys"] if key._asdict() not in keys]
-    typed = {"root": form.cleaned_data["root"], **{name: output[name].data for name in output.fields}}
+    chosen = {"root": form.cleaned_data["root"], "boot_test": form.cleaned_data["boot_test"]}
+    typed = {**chosen, **{name: output[name].data for name in output.fields}}
     try:
         drafts.save(
             draft,
             version,
             request.user,
             {
-                "options": {"root": form.cleaned_data["root"]},
+                "options": chosen,
                 "output": {"kind": output_kind, **output.cleaned_data},
                 "typed": {**draft.data["typed"], "options": typed},
             },

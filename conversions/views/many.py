@@ -1,0 +1,335 @@
+"""Guests chosen at a source, one or many: the selection, a pasted list, and the steps from networks to Start."""
+
+import shlex
+import uuid
+from datetime import timedelta
+from typing import Any
+
+from django.contrib import messages
+from django.http import Http404, HttpRequest, HttpResponse, QueryDict
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.views.decorators.cache import never_cache
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_http_methods, require_POST
+
+from .. import batches, drafts, guest_table, planning, selection, space
+from ..access import allowed, check
+from ..batch_forms import BatchOptionsForm, NetworksForm, StorageForm
+from ..drafts import StaleError
+from ..models import Draft, SavedSource, SavedTarget
+from ..problems import RefusedError
+from ..selection import STEPS
+from ..target_form import initial_of
+from .sources import source_of
+from .wizard_frame import typed_in, version_of
+
+MOST_TEXT = 1 << 20  #: bytes of a list of guests
+
+
+def bar(request: HttpRequest, saved: SavedSource) -> dict[str, Any]:
+    """What is chosen at a source, for its page."""
+    draft = selection.of(request.user, saved)
+    guests = selection.guests_of(draft) if draft else []
+    return {
+        "saved": saved,
+        "selection": draft,
+        "chosen": {guest.guest_id for guest in guests},
+        "chosen_size": sum(guest.size for guest in guests),
+        "chosen_running": sum(guest.power == "on" for guest in guests),
+    }
+
+
+@require_POST
+@allowed("conversions.use_source", source_of)
+def select(request: HttpRequest, saved: SavedSource) -> HttpResponse:
+    """Takes over the ticks of one page of the table (`shown` are its guests), all that a search finds, or none."""
+    check(request.user, "conversions.start_conversion")
+    shown, ticked = set(request.POST.getlist("shown")), request.POST.getlist("guest")
+    wanted = request.POST.get("do", "")
+    if wanted == "none":
+        change = lambda now: []  # noqa: E731
+    elif wanted == "all":
+        found = guest_table.guests(saved, guest_table.Question.of(request.POST))
+        fit = [guest.guest_id for guest in found if not selection.obstacle(guest)]
+        change = lambda now: [*now, *fit]  # noqa: E731
+    else:
+        known = {guest.guest_id for guest in saved.guests.filter(guest_id__in=ticked[:200]) if _may_choose(guest)}
+        change = lambda now: [*(id for id in now if id not in shown), *(i for i in ticked if i in known)]  # noqa: E731
+    draft, over = selection.change(request.user, saved, change)
+    if over:
+        messages.warning(request, f"Only {batches.MOST} guests can be moved in one batch; {over} were left out.")
+    if wanted == "move" and selection.ids_of(draft):
+        return redirect("many-step", draft_id=draft.pk, step=selection.first_open(draft))
+    if wanted == "move":
+        messages.info(request, "Tick the guests first.")
+    if getattr(request, "htmx", False) and not wanted:
+        return render(request, "conversions/sources/_selection.html", bar(request, saved))
+    back = guest_table.address(guest_table.Question.of(request.POST))
+    response = redirect("source", pk=saved.pk)
+    response["Location"] += back
+    return response
+
+
+def _may_choose(guest: Any) -> bool:
+    return not selection.obstacle(guest)
+
+
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+@allowed("conversions.use_source", source_of)
+def from_list(request: HttpRequest, saved: SavedSource) -> HttpResponse:
+    """A pasted or uploaded list of names; a line that fits no guest is told with its reason."""
+    check(request.user, "conversions.start_conversion")
+    context: dict[str, Any] = {"saved": saved, "nav": "sources"}
+    if request.method == "POST":
+        text, file = request.POST.get("list", ""), request.FILES.get("file")
+        if file:
+            text = file.read(MOST_TEXT).decode("utf-8-sig", "replace")
+        listed = guest_table.read_list(saved, text[:MOST_TEXT])
+        rows = [(line, line.error or (selection.obstacle(line.guest) if line.guest else "")) for line in listed]
+        fit = [line.guest.guest_id for line, error in rows if line.guest and not error]
+        if fit:
+            selection.change(request.user, saved, lambda now: [*now, *fit])
+        context |= {"text": text, "taken": len(fit), "errors": [(line, error) for line, error in rows if error]}
+        if fit and not context["errors"]:
+            messages.success(request, f"{len(fit)} guests of the list are selected.")
+            return redirect("source", pk=saved.pk)
+        context["empty"] = not rows
+        return render(request, "conversions/sources/from_list.html", context, status=200 if fit else 422)
+    return render(request, "conversions/sources/from_list.html", context)
+
+
+@require_POST
+@allowed("conversions.use_source", source_of)
+def move(request: HttpRequest, saved: SavedSource) -> HttpResponse:
+    """One guest: the ordinary wizard, with its first step filled in."""
+    check(request.user, "conversions.start_conversion")
+    guest = request.POST.get("move", "")
+    if not saved.guests.filter(guest_id=guest).exists():
+        messages.error(request, "This guest is not there any more. Refresh, and choose again.")
+        return redirect("source", pk=saved.pk)
+    draft = Draft.objects.create(owner=request.user, data={"kind": saved.kind})
+    typed = {"source_id": saved.pk, "guest": guest}
+    try:
+        form = planning.forms_for(saved.kind).source(typed)
+        form.is_valid()
+        finding = planning.look({"kind": saved.kind, **typed}, request.user)
+    except RefusedError as refusal:
+        drafts.save(draft, draft.version, request.user, {"typed": {"source": typed}})
+        messages.warning(request, f"{refusal.problem.title}. {refusal.problem.text}")
+        return redirect("wizard-step", draft_id=draft.pk, step="source")
+    drafts.save_source(draft, draft.version, request.user, typed=typed, cleaned=form.cleaned_data, finding=finding)
+    return redirect("wizard-step", draft_id=draft.pk, step="guest")
+
+
+# -- the steps --------------------------------------------------------------------------------------------------------
+
+
+def draft_of(draft_id: uuid.UUID) -> Draft:
+    return get_object_or_404(Draft.objects.select_related("owner"), pk=draft_id, data__kind=selection.KIND)
+
+
+@sensitive_post_parameters("luks_keys")
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+@allowed("conversions.change_draft", draft_of)
+def step(request: HttpRequest, draft: Draft, step: str) -> HttpResponse:
+    """One step's page; a POST saves it and leads to the next."""
+    check(request.user, "conversions.start_conversion")
+    if batch := batches.started(draft):
+        messages.info(request, "It was started already. This is the batch.")
+        return redirect("batch", pk=batch.pk)
+    saved = get_object_or_404(SavedSource.objects.defer("secrets"), pk=draft.data["source_id"])
+    check(request.user, "conversions.use_source", saved)
+    guests = selection.guests_of(draft)
+    if not guests:
+        messages.info(request, "Choose the guests first.")
+        return redirect("source", pk=saved.pk)
+    may_open = [each.name for each in selection.steps_of(draft, step) if each.open]
+    if step not in may_open:
+        if step not in STEPS and step != "continue":
+            raise Http404
+        return redirect("many-step", draft_id=draft.pk, step=may_open[-1])
+    return _VIEWS[step](request, draft, saved, guests)
+
+
+def _show(request: HttpRequest, draft: Draft, step: str, status: int = 200, **context: Any) -> HttpResponse:
+    names = list(STEPS)
+    at = names.index(step)
+    context |= {
+        "draft": draft,
+        "steps": selection.steps_of(draft, step),
+        "step_name": step,
+        "step_title": STEPS[step][0],
+        "step_number": at + 1,
+        "step_count": len(names),
+        "before": names[at - 1] if at else "",
+        "nav": "sources",
+    }
+    return render(request, f"conversions/many/{step}.html", context, status=status)
+
+
+def _save(
+    request: HttpRequest, draft: Draft, step: str, data: dict[str, Any], form: Any, **fields: Any
+) -> HttpResponse | None:
+    """Saves and leads to the next step; None when somebody else has saved meanwhile."""
+    secret = {"luks_keys"}
+    shown = {name: value for name, value in typed_in(form).items() if name not in secret}
+    typed = {**draft.data.get("typed", {}), step: shown}
+    try:
+        drafts.save(draft, version_of(request), request.user, {**data, "typed": typed}, **fields)
+    except StaleError:
+        return None
+    names = list(STEPS)
+    return redirect("many-step", draft_id=draft.pk, step=names[names.index(step) + 1])
+
+
+def _target(
+    request: HttpRequest, draft: Draft, saved: SavedSource, guests: list[Any], step: str, form_class: Any, **about: Any
+) -> HttpResponse:
+    context: dict[str, Any] = {"saved": saved, "guests": guests, "targets": SavedTarget.objects.all()}
+    if request.method != "POST":
+        initial = draft.data.get("typed", {}).get(step)
+        chosen = request.GET.get("from", "")
+        if chosen.isascii() and chosen.isdecimal():
+            target = get_object_or_404(SavedTarget, pk=int(chosen[:9]))
+            initial = initial_of(target.settings, form_class(**about).networks)
+        return _show(request, draft, step, form=form_class(initial=initial, **about), **context)
+    form = form_class(request.POST, **about)
+    if not form.is_valid():
+        return _show(request, draft, step, status=422, form=form, **context)
+    settings = form.settings(form.cleaned_data)
+    done = _save(request, draft, step, {step: settings}, form)
+    if done is None:
+        return _show(request, draft_of(draft.pk), step, status=409, form=form, stale=True, **context)
+    if name := request.POST.get("save_as", "").strip()[:60]:
+        _keep(name, settings, request.user)
+    return done
+
+
+def _keep(name: str, settings: dict[str, Any], user: Any) -> None:
+    """Adds to a saved target of this name, so that one name can hold networks and storage."""
+    target = SavedTarget.objects.filter(name=name).first() or SavedTarget(name=name, owner=user)
+    target.settings = {**target.settings, **settings}
+    target.save()
+
+
+def _networks(request: HttpRequest, draft: Draft, saved: SavedSource, guests: list[Any]) -> HttpResponse:
+    return _target(request, draft, saved, guests, "networks", NetworksForm, guest=selection.together(guests))
+
+
+def _storage(request: HttpRequest, draft: Draft, saved: SavedSource, guests: list[Any]) -> HttpResponse:
+    return _target(request, draft, saved, guests, "storage", StorageForm)
+
+
+def _options(request: HttpRequest, draft: Draft, saved: SavedSource, guests: list[Any]) -> HttpResponse:
+    stored = drafts.keys_of(draft)
+    context: dict[str, Any] = {"saved": saved, "guests": guests, "stored_keys": len(stored)}
+    if request.method != "POST":
+        if request.GET.get("preview"):
+            return render(request, "conversions/many/_names.html", {"names": _preview(request.GET, guests)})
+        typed = draft.data.get("typed", {}).get("options", {})
+        said = draft.data.get("options", {})
+        initial = {"batch_name": f"{saved.name}, {timezone.localdate():%d %B %Y}", **typed}
+        names = batches.name_all(guests, said.get("template", batches.TEMPLATE), said.get("names"))
+        form = BatchOptionsForm(guests=guests, initial=initial)
+        return _show(request, draft, "options", form=form, names=_lines(names, said.get("names", {})), **context)
+    form = BatchOptionsForm(request.POST, guests=guests)
+    valid = form.is_valid()
+    lines = _lines(getattr(form, "wanted", batches.name_all(guests, batches.TEMPLATE)), form.typed_names())
+    keys_lost = bool(form["luks_keys"].data)
+    if not valid:
+        return _show(request, draft, "options", status=422, form=form, names=lines, keys_lost=keys_lost, **context)
+    keys = [] if "forget_keys" in request.POST else stored
+    keys += [key._asdict() for key in form.cleaned_data["luks_keys"] if key._asdict() not in keys]
+    secrets = {"luks_keys": keys} if keys else None
+    done = _save(request, draft, "options", {"options": form.settings()}, form, secrets=secrets)
+    if done is None:
+        now = draft_of(draft.pk)
+        return _show(
+            request, now, "options", status=409, form=form, names=lines, stale=True, keys_lost=keys_lost, **context
+        )
+    return done
+
+
+def _preview(data: QueryDict, guests: list[Any]) -> list[dict[str, Any]]:
+    """The names as they would be, while somebody types."""
+    form = BatchOptionsForm(data, guests=guests)
+    try:
+        template = batches.check_template(data.get("name_template", ""))
+    except RefusedError:
+        template = batches.TEMPLATE
+    return _lines(batches.name_all(guests, template, form.typed_names()), form.typed_names())
+
+
+def _lines(wanted: list[batches.Wanted], typed: dict[str, str]) -> list[dict[str, Any]]:
+    return [{"one": one, "typed": typed.get(one.guest.guest_id, "")} for one in wanted]
+
+
+def planned_of(draft: Draft, saved: SavedSource, guests: list[Any], user: Any) -> list[batches.Planned]:
+    said = draft.data["options"]
+    return batches.plan_all(
+        saved,
+        batches.name_all(guests, said["template"], said["names"]),
+        user,
+        source=said["source"],
+        options={**said["options"], "luks_keys": drafts.keys_of(draft)},
+        output={**said["output"], **draft.data["networks"], **draft.data["storage"]},
+        keep_running=said["keep_running"],
+    )
+
+
+def _review(request: HttpRequest, draft: Draft, saved: SavedSource, guests: list[Any]) -> HttpResponse:
+    if request.method == "POST" and "leave_out" in request.POST:
+        out = set(request.POST.getlist("leave_out"))
+        try:
+            kept = [id for id in selection.ids_of(draft) if id not in out]
+            drafts.save(draft, version_of(request), request.user, {"guests": kept})
+        except StaleError:
+            messages.warning(request, "The selection was changed meanwhile. Below is how it is now.")
+        return redirect("many-step", draft_id=draft.pk, step="review")
+    planned = planned_of(draft, saved, guests, request.user)
+    context = _review_context(draft, saved, planned)
+    if request.method != "POST":
+        return _show(request, draft, "review", **context)
+    if version_of(request) != draft.version or request.POST.get("seen") != context["seen"]:
+        return _show(request, draft, "review", status=409, changed=True, **context)
+    if context["warned"] and "accept" not in request.POST:
+        return _show(request, draft, "review", status=422, not_accepted=True, **context)
+    try:
+        batch = batches.start(draft.data["options"]["batch_name"], planned, draft.owner, by=request.user, draft=draft)
+    except RefusedError as refusal:
+        return _show(request, draft, "review", status=refusal.status, problem=refusal.problem, **context)
+    messages.success(request, f"{batch.conversions.count()} conversions are queued. This page follows them.")
+    return redirect("batch", pk=batch.pk)
+
+
+def _review_context(draft: Draft, saved: SavedSource, planned: list[batches.Planned]) -> dict[str, Any]:
+    good = [one for one in planned if one.plan]
+    need, size = batches.space_needed(planned), sum(one.guest.size for one in good)
+    rate = batches.measured_rate(saved)
+    return {
+        "saved": saved,
+        "good": [{"one": one, "command": _command(one)} for one in good],
+        "refused": [one for one in planned if one.problem],
+        "gone": len(selection.ids_of(draft)) - len(planned),
+        "warned": any(one.concerns for one in good),
+        "size": size,
+        "need": need,
+        "free": space.free(),
+        "reserved": space.reserved(),
+        "fits": need + space.reserved() <= space.free(),
+        "time": timedelta(seconds=size / rate) if rate and size else None,
+        "seen": batches.digest(planned),
+        "said": draft.data["options"],
+    }
+
+
+def _command(one: batches.Planned) -> str:
+    assert one.plan
+    return shlex.join(planning.preview(one.plan).argv)
+
+
+_VIEWS = {"networks": _networks, "storage": _storage, "options": _options, "review": _review}
+
