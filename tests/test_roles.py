@@ -325,7 +325,7 @@ class World:
     def picture(self, owner: Any) -> dict[str, Any]:
         test = boot_tests.ask(row := converted(owner))
         folder = boot_tests.folder_of(test)
-        folder.path.mkdir(parents=True)
+        folder.path.mkdir(parents=True, exist_ok=True)
         (folder.path / "screen-001.png").write_bytes(b"PNG")
         return {"pk": row.pk, "id": row.pk, "test_id": test.pk, "name": "screen-001.png"}
 
