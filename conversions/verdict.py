@@ -16,7 +16,7 @@ from typing import Any
 
 from . import peek
 from .images import Image, check_headers
-from .ova import STOPS_VIRT_V2V, Ova, OvaReader, read_ova
+from .ova import STOPS_VIRT_V2V, Ova, OvaReader, read_ova, worked_around
 from .packed import CHUNK, Gunzip, Packed, packed_as, refuse_truncated
 from .problems import Problem, RefusedError
 from .tar import BLOCK
@@ -60,11 +60,13 @@ def judge(path: Path, name: str, size: int, known: Sequence[Range], ovf_name: st
 
 def verdict_of(ova: Ova) -> dict[str, Any]:
     """The verdict on an OVA that was read, wholly or its beginning."""
+    is_plain = ova.packed in ("tar", "folder") and not ova.compressed
     stopping = next((concern for concern in ova.concerns if concern.code in STOPS_VIRT_V2V), None)
-    if stopping:
+    if stopping and not is_plain:
         return _refused("ova", stopping) | _facts(ova)
     level = "concerns" if ova.concerns else "good"
-    return {"level": level, "kind": "ova", "concerns": [c.as_dict() for c in ova.concerns], **_facts(ova)}
+    concerns = [worked_around(concern).as_dict() for concern in ova.concerns]
+    return {"level": level, "kind": "ova", "concerns": concerns, **_facts(ova)}
 
 
 def _facts(ova: Ova) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from . import peek, sandbox
+from . import ova_view, peek, sandbox
 from .images import Image, check_headers, damaged, has_backing_file, mismatch, names_other_file, refused
 from .problems import Problem, size_words
 from .sandbox import Limits
@@ -53,12 +53,17 @@ def vet(
     found = []
     for item in items:
         is_ova = item["kind"] == "ova"
+        seen: list[Image] = []
         # Closed at once when an image is refused: what was unpacked must not outlive that.
         with closing(images_of(item, allowed, scratch) if is_ova else _image_of(item)) as images:
             for image in images:
                 vetted = examine(image, allowed, probed=is_ova)
                 log(f"checked {image.shown!r}: {image.format}, {vetted.size} bytes, names no other file")
                 found.append(vetted)
+                seen.append(image)
+        if view := item.get("view"):
+            ova_view.make(Path(view["folder"]), view["ovf"], seen)
+            log("virt-v2v is shown the OVA through " + view["folder"])
     return found
 
 

@@ -104,7 +104,7 @@ def test_what_the_ovf_leaves_out_is_seen_on_the_disk_or_left_out(root, tmp_path)
     assert finding.guest.memory is None and finding.guest.nics == ()
     assert finding.facts["luks"] == [UUID]
     codes = {concern.code for concern in finding.concerns}
-    assert {"ovf-firmware-missing", "ovf-memory-missing", "firmware-from-disk", "disk-encrypted"} <= codes
+    assert {"ovf-memory-missing", "firmware-from-disk", "disk-encrypted"} <= codes
 
 
 def test_odd_units_of_memory_are_read_and_told(root, disk):
@@ -131,8 +131,13 @@ def test_it_refuses_member_names_that_lead_out(root, disk, name):
     assert refusal(put(root, members(disk) | {name: b"x"})) == "ova-name-escapes"
 
 
-def test_it_refuses_what_a_mac_packed_because_virt_v2v_stops_at_it(root, disk):
-    assert refusal(put(root, {"._web01.ovf": b"\0\5\26\7", **members(disk)})) == "ova-macos-members"
+def test_what_a_mac_packed_is_shown_to_virt_v2v_in_another_form(root, disk):
+    path = put(root, {"._web01.ovf": b"\0\5\26\7", **members(disk)})
+    plan = plan_of(path)
+    (shown,) = OvaSource().guest_args(plan)
+    assert shown == plan.source.settings["view"]["folder"] != str(path)
+    vet(plan)
+    assert sorted(file.name for file in Path(shown).iterdir()) == ["disk1.vmdk", "guest.ovf"]
 
 
 def test_it_refuses_links_and_a_missing_disk_and_an_ova_cut_off(root, disk):

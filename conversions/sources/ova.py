@@ -1,13 +1,15 @@
 """Source "ova": an exported machine in one file on the server."""
 
+import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from django import forms
+from django.conf import settings as site
 
-from .. import unpacking, vetting
+from .. import ova_view, unpacking, vetting
 from ..images import Image
-from ..ova import STOPS_VIRT_V2V, Ova, check_manifest, read_ova
+from ..ova import STOPS_VIRT_V2V, Ova, check_manifest, read_ova, worked_around
 from ..ovf import OvfDisk
 from ..plan import Disk, Guest, Nic, Plan
 from ..problems import Problem, RefusedError
@@ -27,6 +29,22 @@ class OvaForm(forms.Form):
         strip=False,
         help_text="The whole path of the .ova file (or of the .ovf, with its disks beside it), or choose it from the list.",
     )
+
+    ovf = forms.CharField(
+        label="Which machine",
+        max_length=1024,
+        required=False,
+        help_text="Only for an OVA that holds several machines: the name of the .ovf of the one you mean.",
+    )
+    firmware = forms.ChoiceField(
+        label="Firmware",
+        choices=[("", "As the OVA or its disks say"), ("bios", "BIOS"), ("uefi", "UEFI")],
+        required=False,
+        help_text="Choose it when the OVA does not say and v2vweb asks for it.",
+    )
+
+    def clean(self) -> dict[str, Any]:
+        return {name: value for name, value in (super().clean() or {}).items() if value}
 
     def clean_path(self) -> str:
         try:
@@ -48,28 +66,32 @@ class OvaSource(Source):
     form_class = OvaForm
 
     def look(self, settings: dict[str, Any]) -> Finding:
-        return look_at_ova(_ova_of(settings))
+        return look_at_ova(_ova_of(settings), settings.get("ovf"), settings.get("firmware"))
 
     def input_args(self, plan: Plan, secrets: Path) -> list[str]:
         return ["-i", "ova"]
 
     def guest_args(self, plan: Plan) -> list[str]:
-        return [str(_ova_of(plan.source.settings))]
+        settings = plan.source.settings
+        return [settings["view"]["folder"] if "view" in settings else str(_ova_of(settings))]
 
     def vet(self, plan: Plan) -> list[dict[str, Any]]:
         settings = plan.source.settings
-        described = {key: settings[key] for key in ("ovf", "ovf_sha256", "disks", "digests")}
-        return [{"kind": "ova", "path": str(_ova_of(settings)), **described}]
+        described = {key: settings[key] for key in ("ovf", "ovf_sha256", "disks", "digests", "view") if key in settings}
+        return [{"kind": "ova", "path": str(_ova_of(settings))} | described]
 
     def scratch_needed(self, plan: Plan) -> int:
         scratch: int = plan.source.settings.get("scratch", 0)
         return scratch
 
 
-def look_at_ova(path: Path) -> Finding:
-    """What an OVA tells about its guest.  Raises RefusedError when virt-v2v could not, or must not, open it."""
+def look_at_ova(path: Path, ovf_name: str | None = None, firmware: Literal["bios", "uefi"] | None = None) -> Finding:
+    """What an OVA tells about its guest.  Raises RefusedError when virt-v2v could not, or must not, open it.
+
+    `ovf_name` and `firmware` are what a person has chosen where the OVA leaves it open.
+    """
     try:
-        ova = read_ova(path, quick=True)
+        ova = read_ova(path, ovf_name=ovf_name, quick=True)
         size = sum(member.size for member in ova.members)
         if size <= CHECK_NOW and ova.complete and ova.packed in ("tar", "folder"):
             check_manifest(path, ova)
@@ -84,12 +106,11 @@ def look_at_ova(path: Path) -> Finding:
                 "administrator",
             )
         ) from error
-    for concern in ova.concerns:
-        if concern.code in STOPS_VIRT_V2V:
-            raise RefusedError(concern)
     is_packed = ova.packed not in ("tar", "folder") or ova.compressed
     found = _packed_finding(ova) if is_packed else _look_inside(path, ova)
-    settings = {
+    guest = _guest(ova, found.guest, firmware)
+    concerns = (*_concerns(ova, guest), *found.concerns)
+    settings: dict[str, Any] = {
         "ovf": ova.ovf_name,
         "ovf_sha256": ovf_sha256,
         "disks": [
@@ -99,7 +120,48 @@ def look_at_ova(path: Path) -> Finding:
         "digests": _digests_for_us(ova),
         "scratch": _scratch(ova) if is_packed else 0,
     }
-    return Finding(_guest(ova, found.guest), (*ova.concerns, *found.concerns), found.facts | {"settings": settings})
+    if needs_view(ova, guest.firmware):
+        if is_packed:
+            raise RefusedError(next((c for c in ova.concerns if c.code in STOPS_VIRT_V2V), _PACKED_AND_ODD))
+        # virt-v2v does not see the manifest then: all checksums are ours to compare.
+        settings |= {"view": _view(path, ova, ovf_sha256, guest.firmware), "digests": _digests(ova)}
+        concerns = concerns if any(c.code in STOPS_VIRT_V2V for c in concerns) else (*concerns, _VIEW)
+    return Finding(guest, concerns, found.facts | {"settings": settings})
+
+
+_VIEW = Problem(
+    "ova-view",
+    "The OVA is shown to virt-v2v in another form",
+    "virt-v2v would not read this OVA rightly as it is, so v2vweb describes it anew. The file itself is not changed.",
+    "Nothing to do.",
+)
+_PACKED_AND_ODD = Problem(
+    "ova-packed-and-odd",
+    "virt-v2v would take this guest for a BIOS one",
+    "The guest starts with UEFI, which the OVA does not say in a way that virt-v2v reads; v2vweb can tell it only of an OVA "
+    "that is a plain tar archive.",
+    "Unpack the OVA, and pack it again with: tar --format=ustar -cf NAME.ova NAME.ovf NAME.mf DISK.vmdk",
+)
+
+
+def needs_view(ova: Ova, firmware: str | None) -> bool:
+    """Whether virt-v2v would stop, or see another guest than there is."""
+    codes = {concern.code for concern in ova.concerns}
+    takes = "bios" if codes & {"ovf-firmware-missing", "ovf-firmware-virtualbox"} else ova.ovf.firmware
+    return bool(codes & STOPS_VIRT_V2V) or firmware not in (None, takes)
+
+
+def _concerns(ova: Ova, guest: Guest) -> tuple[Problem, ...]:
+    """Those of the OVA, without what the guest's firmware being known has settled."""
+    settled = {"ovf-firmware-missing", "ovf-firmware-virtualbox"} if guest.firmware else set()
+    return tuple(worked_around(concern) for concern in ova.concerns if concern.code not in settled)
+
+
+def _view(path: Path, ova: Ova, ovf_sha256: str, firmware: str | None) -> dict[str, str]:
+    """Where the view will be (the agent makes it, from disks it has just vetted), and the OVF in it."""
+    text = ova_view.describe(ova.ovf, firmware)
+    key = hashlib.sha256(f"{path}\0{ovf_sha256}\0{text}".encode()).hexdigest()[:32]
+    return {"folder": str(site.DATA_DIR / "views" / key), "ovf": text}
 
 
 def _look_inside(path: Path, ova: Ova) -> Finding:
@@ -126,14 +188,14 @@ def _packed_finding(ova: Ova) -> Finding:
     return Finding(Guest(disks=disks), (concern,))
 
 
-def _guest(ova: Ova, seen: Guest) -> Guest:
-    """What the OVF says; what was seen on the disks only where the OVF says nothing."""
+def _guest(ova: Ova, seen: Guest, firmware: Literal["bios", "uefi"] | None = None) -> Guest:
+    """What a person has said, else the OVF; what was seen on the disks only where the OVF says nothing."""
     ovf = ova.ovf
     return Guest(
         name=ovf.name,
         os=ovf.os,
         os_family=ovf.os_family or seen.os_family,
-        firmware=ovf.firmware or seen.firmware,
+        firmware=firmware or ovf.firmware or seen.firmware,
         secure_boot=ovf.secure_boot,
         tpm=ovf.tpm,
         cpus=ovf.cpus,
@@ -173,4 +235,8 @@ def _digests_for_us(ova: Ova) -> list[dict[str, str]]:
     """Checksums that virt-v2v 2.2 does not understand and passes over: then they are ours to compare."""
     if not any(concern.code in ("ova-manifest-sha512", "ova-manifest-spaces") for concern in ova.concerns):
         return []
+    return _digests(ova)
+
+
+def _digests(ova: Ova) -> list[dict[str, str]]:
     return [{"name": digest.name, "algorithm": digest.algorithm, "hex": digest.hex} for digest in ova.manifest]

@@ -1,0 +1,154 @@
+"""Odd OVAs as virt-v2v is shown them: the same guest and the same bytes, none of them copied."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conversions import ova_view, vetting
+from conversions.images import Image
+from conversions.ova import read_ova
+from conversions.ovf import read_ovf
+from conversions.plan import Plan
+from conversions.plan import Source as PlannedSource
+from conversions.problems import RefusedError
+from conversions.sources.ova import OvaSource
+from tests.ova_files import ENVELOPE, NIC_ITEM, SCSI_ITEM, disk_item, make_ovf, make_tar, manifest, memory_item, write
+from tests.test_follow import disk as disk
+from tests.test_ovf import VIRTUALBOX
+
+V2 = ENVELOPE.replace("envelope/1", "envelope/2")
+
+
+def odd(disk: bytes) -> dict[str, dict[str, bytes]]:
+    good = make_ovf()
+    return {
+        "macos": {"._web01.ovf": b"\0\5\x16\7", "web01.ovf": good, "disk1.vmdk": disk},
+        "dot-slash": {"./web01.ovf": good, "./disk1.vmdk": disk},
+        "capitals": {"WEB01.OVF": good, "disk1.vmdk": disk},
+        "encoded": {"web01.ovf": make_ovf(disks=["my%20disk.vmdk"]), "my disk.vmdk": disk},
+        "ovf2": {"web01.ovf": make_ovf(envelope=V2), "disk1.vmdk": disk},
+        "file-resource": {
+            "web01.ovf": make_ovf(items=memory_item() + SCSI_ITEM + disk_item(1, "ovf:/file/file1") + NIC_ITEM),
+            "disk1.vmdk": disk,
+        },
+        "two-ovf": {"web01.ovf": good, "other.ovf": make_ovf(name="other"), "disk1.vmdk": disk},
+    }
+
+
+def plan_of(path: Path, **said: str) -> Plan:
+    settings: dict[str, Any] = {"path": str(path), **said}
+    finding = OvaSource().look(settings)
+    source = PlannedSource(kind="ova", settings=settings | finding.facts["settings"])
+    return Plan(name="web01", source=source, guest=finding.guest)
+
+
+def print_source(folder: str) -> str:
+    """What virt-v2v understands of an OVA."""
+    command = ["virt-v2v", "-i", "ova", folder, "--print-source"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+ODD = ["macos", "dot-slash", "capitals", "encoded", "ovf2", "file-resource", "two-ovf"]
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", ODD)
+def test_virt_v2v_reads_through_the_view_what_it_could_not_read_itself(
+    tmp_path: Path, disk: bytes, settings: Any, name: str
+) -> None:
+    settings.DATA_DIR = tmp_path
+    path = write(tmp_path, make_tar(odd(disk)[name]))
+    plan = plan_of(path, **({"ovf": "web01.ovf"} if name == "two-ovf" else {}))
+    vetting.vet(OvaSource().vet(plan), lambda line: None)
+    (folder,) = OvaSource().guest_args(plan)
+    told = print_source(folder)
+    for part in ("source name: web01", "memory: 2147483648 (bytes)", "0 [scsi]", "00:50:56:aa:bb:cc"):
+        assert part in told
+    ova = read_ova(path, ovf_name="web01.ovf" if name == "two-ovf" else None)
+    member = ova.member(ova.disks[0])
+    original = Image(path, "vmdk", "", member.offset, member.size)
+    view = Path(folder, "disk1.vmdk")
+    assert view.stat().st_size < 1 << 20, "nothing is copied"
+    subprocess.run(["qemu-img", "compare", "-q", str(view), ova_view._backing(original)], check=True)
+
+
+def test_several_guests_are_refused_until_one_is_chosen(tmp_path: Path, disk: bytes) -> None:
+    path = write(tmp_path, make_tar(odd(disk)["two-ovf"]))
+    with pytest.raises(RefusedError, match=r"web01\.ovf"):
+        OvaSource().look({"path": str(path)})
+    assert OvaSource().look({"path": str(path), "ovf": "other.ovf"}).guest.name == "other"
+
+
+@pytest.mark.real
+def test_a_uefi_guest_of_virtualbox_is_a_uefi_guest_for_virt_v2v(tmp_path: Path, disk: bytes, settings: Any) -> None:
+    settings.DATA_DIR = tmp_path
+    described = (VIRTUALBOX % ("1.0", 1, 1, "Item", "Item")).encode()
+    path = write(tmp_path, make_tar({"u.ovf": described, "Ubuntu-disk001.vmdk": disk}))
+    assert "firmware: bios" in print_source(str(path))
+    plan = plan_of(path)
+    vetting.vet(OvaSource().vet(plan), lambda line: None)
+    assert "firmware: uefi" in print_source(OvaSource().guest_args(plan)[0])
+
+
+def test_a_person_decides_what_the_ova_leaves_open(tmp_path: Path, disk: bytes) -> None:
+    path = write(tmp_path, make_tar({"web01.ovf": make_ovf(config=""), "disk1.vmdk": disk}))
+    open_ended = plan_of(path)
+    assert open_ended.guest.firmware is None and "view" not in open_ended.source.settings
+    chosen = plan_of(path, firmware="uefi")
+    assert chosen.guest.firmware == "uefi"
+    assert 'vmw:value="efi"' in chosen.source.settings["view"]["ovf"]
+    assert "view" not in plan_of(path, firmware="bios").source.settings, "virt-v2v takes BIOS by itself"
+
+
+def test_checksums_that_virt_v2v_does_not_get_to_see_are_compared_all_the_same(tmp_path: Path, disk: bytes) -> None:
+    described = make_ovf()
+    members = {"web01.ovf": described, "disk1.vmdk": disk}
+    made = {"._x": b"x", **members, "web01.mf": manifest(members)}
+    path = write(tmp_path, make_tar(made))
+    plan = plan_of(path)
+    assert {digest["name"] for digest in plan.source.settings["digests"]} == set(members)
+    path.write_bytes(make_tar({**made, "disk1.vmdk": disk[:-1] + b"!"}))
+    with pytest.raises(RefusedError, match="checksum"):
+        vetting.vet(OvaSource().vet(plan), lambda line: None)
+
+
+def test_a_packed_ova_has_no_view(tmp_path: Path, disk: bytes) -> None:
+    from tests.test_ova import zipped
+
+    path = write(tmp_path, zipped(odd(disk)["macos"]))
+    with pytest.raises(RefusedError, match="Packed on a Mac"):
+        OvaSource().look({"path": str(path)})
+
+
+@pytest.mark.parametrize("firmware", [None, "uefi", "bios"])
+def test_what_is_described_anew_is_the_same_guest(firmware: str | None) -> None:
+    ovf = read_ovf(
+        make_ovf(
+            disks=["a&b.vmdk", "c.vmdk"],
+            files='<File ovf:href="a&amp;b.vmdk" ovf:id="file1"/><File ovf:href="c.vmdk" ovf:id="file2"/>',
+            name="&lt;web&gt; &quot;01&quot;",
+            memory=memory_item(3, "GB"),
+        )
+    )
+    again = read_ovf(ova_view.describe(ovf, firmware).encode())
+    assert (again.name, again.memory, again.cpus, again.nics, again.os) == (ovf.name, 3 << 30, 2, ovf.nics, ovf.os)
+    assert [disk.href for disk in again.disks] == ["disk1.vmdk", "disk2.vmdk"]
+    assert [(d.capacity, d.bus) for d in again.disks] == [(d.capacity, d.bus) for d in ovf.disks]
+    assert again.firmware == (firmware or "bios") and again.concerns == ()
+
+
+def test_a_view_made_anew_takes_the_place_of_the_old_one(tmp_path: Path, disk: bytes) -> None:
+    path = write(tmp_path, make_tar({"web01.ovf": make_ovf(), "disk1.vmdk": disk}))
+    member = read_ova(path).member("disk1.vmdk")
+    image = Image(path, "vmdk", "disk1.vmdk", member.offset, member.size)
+    folder = tmp_path / "views" / "1"
+    ova_view.make(folder, "<old/>", [image, image])
+    with (folder / "disk1.vmdk").open("rb") as old:
+        ova_view.make(folder, "<new/>", [image])
+        assert old.read(4) == b"QFI\xfb", "who reads the old one goes on"
+    assert sorted(file.name for file in folder.iterdir()) == ["disk1.vmdk", "guest.ovf"]
+    assert (folder / "guest.ovf").read_text() == "<new/>" and list(folder.parent.iterdir()) == [folder]
