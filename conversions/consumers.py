@@ -70,8 +70,9 @@ class Socket:
         self._writer = asyncio.create_task(self.write())
         try:
             while (message := await self.receive())["type"] == "websocket.receive":
-                with contextlib.suppress(ValueError, TypeError, KeyError):  # nonsense is not answered
-                    self.acknowledged(int(json.loads(message.get("text") or "null")["ack"]))
+                # Nonsense is passed over; and what is longer than an acknowledgement is not even looked at.
+                with contextlib.suppress(ValueError, TypeError, KeyError, OverflowError):
+                    self.acknowledged(int(json.loads((message.get("text") or "")[:100])["ack"]))
         finally:
             self.leave()
 

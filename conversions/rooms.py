@@ -26,6 +26,7 @@ class Room:
         self.pk = pk
         self.viewers: set[Viewer] = set()
         self.state = ""  #: the encoded state, the same text for everybody
+        self._known: dict[str, Any] = {}  #: what is in it, but for the time
         self.tail: Tail | None = None
         self._opening: asyncio.Task[None] | None = None
         self._clock: asyncio.Task[None] | None = None
@@ -69,7 +70,9 @@ class Room:
             self.tail = Tail(row.jobdir.log, row.attempt)
         if row.state in FINAL:
             self.tail.final = True
-        self.state = encode(state)
+        known = {name: value for name, value in state.items() if name != "now"}
+        if known != self._known:
+            self._known, self.state = known, encode(state)
         self._news.set()
 
     async def _tick(self) -> None:
