@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import close_old_connections
 from django.utils import timezone
 
-from . import unpacking, uploads
+from . import autostart, unpacking, uploads
 from .digests import check_digest
 from .images import Image, check_headers
 from .models import Upload
@@ -130,8 +130,8 @@ class Follow:
             self._gunzip.finish()
         verdict = conclude(self.reader, self.packed or "tar", True)
         if verdict["level"] != "refused":
-            ova = self.reader.finish(self.packed or "tar")
-            self._check_rest(ova)
+            for name in verdict.get("choices") or [None]:
+                self._check_rest(self.reader.finish(self.packed or "tar", name))
         return verdict
 
     def _check_rest(self, ova: Ova) -> None:
@@ -184,6 +184,7 @@ class Follower:
                     self._refuse(row, Problem("upload-file-gone", "The file is gone", text, "Upload it again."))
             except Exception:
                 logger.exception("upload %s", row.pk)
+        self._convert()
         if time.monotonic() - self._swept > SWEEP_SECONDS:
             self._swept = time.monotonic()
             sweep()
@@ -214,7 +215,7 @@ class Follower:
             return
         self._told[row.pk] = now
         verdict = follow.opinion() or row.verdict
-        if verdict.get("level") == "refused" and not verdict.get("choices"):
+        if verdict.get("level") == "refused":
             raise RefusedError(Problem(**verdict["problem"]))
         verdict = {**verdict, "followed": follow.position, "compared": follow.compared}
         Upload.objects.filter(pk=row.pk, state__in=[Upload.State.RECEIVING, Upload.State.CHECKING]).update(
@@ -236,6 +237,20 @@ class Follower:
             completed=row.completed or now,
             expires=now + timedelta(days=settings.ENV.upload_keep_days),
         )
+
+    def _convert(self) -> None:
+        """Starts what is to be converted as soon as it, and the other files of the same machine, are here."""
+        coming = Upload.objects.filter(state__in=[Upload.State.RECEIVING, Upload.State.CHECKING]).exclude(bundle=None)
+        ready = Upload.objects.filter(state=Upload.State.READY, convert=True)
+        for row in ready.exclude(bundle__in=coming.values("bundle")).select_related("owner"):
+            # Once: a conversion that fails is retried by a person, not by starting others.
+            if not Upload.objects.filter(pk=row.pk, state=Upload.State.READY, convert=True).update(convert=False):
+                continue
+            try:
+                autostart.start(row)
+            except RefusedError as error:
+                verdict = row.verdict | {"not_started": error.problem.as_dict()}
+                Upload.objects.filter(pk=row.pk).update(verdict=verdict)
 
     def _refuse(self, row: Upload, problem: Problem) -> None:
         follow = self._follows.pop(row.pk, None)

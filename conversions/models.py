@@ -313,6 +313,7 @@ class Upload(models.Model):
     completed = models.DateTimeField(null=True, blank=True)
     expires = models.DateTimeField(null=True, blank=True)  #: None: not yet known
     conversions = models.ManyToManyField(Conversion, blank=True, related_name="uploads")  #: that were made from it
+    convert = models.BooleanField(default=False)  #: start a conversion with the usual settings as soon as it is ready
 
     class Meta:
         ordering: ClassVar[list[str]] = ["-created"]

@@ -52,6 +52,10 @@ def resolve(text: str) -> Path | None:
         return None
     if isinstance(upload, str) or upload.state != Upload.State.READY:
         raise RefusedError(_not_ready(None if isinstance(upload, str) else upload))
+    if upload.name.lower().endswith(".ovf"):
+        late = Upload.objects.filter(bundle=upload.bundle).exclude(bundle=None).exclude(state=Upload.State.READY)
+        if other := late.first():
+            raise RefusedError(_not_ready(other))
     path = get_store(upload.storage).path(place_of(upload))
     if path is None or not path.is_file():
         raise RefusedError(_not_ready(None))
@@ -112,7 +116,9 @@ def check_use(user: Any, settings_of_source: dict[str, Any]) -> None:
 
 def note_use(conversion: Conversion) -> None:
     """Remembers which uploads a new conversion needs."""
-    conversion.uploads.set(_uploads_in(conversion.plan_json["source"]["settings"]))
+    found = _uploads_in(conversion.plan_json["source"]["settings"])
+    bundles = [upload.bundle for upload in found if upload.bundle]
+    conversion.uploads.set([*found, *Upload.objects.filter(bundle__in=bundles)])
 
 
 def _uploads_in(values: dict[str, Any]) -> list[Upload]:

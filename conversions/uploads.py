@@ -125,7 +125,14 @@ def check_room(size: int, left: int | None, room: int | None) -> None:
 
 
 def create(
-    user: Any, *, name: str, size: int, modified: str = "", expected: str = "", bundle: uuid.UUID | None = None
+    user: Any,
+    *,
+    name: str,
+    size: int,
+    modified: str = "",
+    expected: str = "",
+    bundle: uuid.UUID | None = None,
+    convert: bool = False,
 ) -> Upload:
     """Begins an upload.  Raises RefusedError when it could never be used or there is no room."""
     name = "".join(c for c in re.split(r"[/\\]", name)[-1] if c.isprintable())[:255].strip()
@@ -153,6 +160,7 @@ def create(
             modified=modified[:32],
             expected=expected,
             bundle=bundle,
+            convert=convert,
             storage=storage(),
             expires=timezone.now() + timedelta(days=settings.ENV.upload_unfinished_days),
         )
@@ -261,7 +269,7 @@ def received(upload: Upload, offset: int, end: int) -> None:
     fields: dict[str, Any] = {"touched": now, "expires": now + timedelta(days=settings.ENV.upload_unfinished_days)}
     if offset < LOOK_UNTIL and upload.verdict.get("level") in (None, "open"):
         fields["verdict"] = first_look(upload, end)
-        if fields["verdict"]["level"] == "refused" and not fields["verdict"].get("choices"):
+        if fields["verdict"]["level"] == "refused":
             refuse(upload, fields["verdict"])
             raise RefusedError(Problem(**fields["verdict"]["problem"]), status=422)
     if end == upload.size:

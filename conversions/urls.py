@@ -3,7 +3,21 @@
 from django.contrib.auth import views as auth
 from django.urls import path
 
-from .views import api_urls, board, boot, conversion, manifest, people, picker, sources, system, uploads, wizard
+from .views import (
+    api_urls,
+    batch,
+    board,
+    boot,
+    conversion,
+    manifest,
+    many,
+    people,
+    picker,
+    sources,
+    system,
+    uploads,
+    wizard,
+)
 
 urlpatterns = [
     path("", board.board, name="board"),
@@ -33,6 +47,7 @@ urlpatterns = [
     path("uploads/<uuid:pk>", uploads.file, name="upload-file"),
     path("uploads/<uuid:pk>/", uploads.page, name="upload"),
     path("uploads/<uuid:pk>/convert/", uploads.convert, name="upload-convert"),
+    path("uploads/<uuid:pk>/convert-later/", uploads.convert_later, name="upload-convert-later"),
     path("uploads/<uuid:pk>/checksum/", uploads.expect, name="upload-checksum"),
     path("uploads/<uuid:pk>/remove/", uploads.remove, name="upload-remove"),
     path("sources/", sources.collection, name="sources"),
@@ -43,6 +58,14 @@ urlpatterns = [
     path("sources/<int:pk>/test/", sources.test, name="source-test"),
     path("sources/<int:pk>/refresh/", sources.refresh, name="source-refresh"),
     path("sources/<int:pk>/delete/", sources.delete, name="source-delete"),
+    path("sources/<int:pk>/select/", many.select, name="source-select"),
+    path("sources/<int:pk>/list/", many.from_list, name="source-list"),
+    path("sources/<int:pk>/move/", many.move, name="source-move"),
+    path("many/<uuid:draft_id>/<str:step>/", many.step, name="many-step"),
+    path("batches/", batch.collection, name="batches"),
+    path("batches/<int:pk>/", batch.page, name="batch"),
+    path("batches/<int:pk>/cancel/", batch.cancel, name="batch-cancel"),
+    path("batches/<int:pk>/retry/", batch.retry, name="batch-retry"),
     path("system/", system.page, name="system"),
     path("people/", people.people_list, name="people"),
     path("people/add/", people.person_add, name="person-add"),

@@ -166,8 +166,11 @@ def conclude(reader: OvaReader, packed: Packed, complete: bool, ovf_name: str | 
             return _open("ova", packed)
         return verdict_of(reader.finish(packed, ovf_name, complete))
     except RefusedError as error:
-        choices = list(reader.ovfs) if error.problem.code == "ova-two-ovf" else []
-        return _refused("ova", error.problem) | {"packed": packed, "choices": choices}
+        choices = [name for name, ovf in reader.ovfs.items() if not isinstance(ovf, RefusedError)]
+        if error.problem.code == "ova-two-ovf" and packed == "tar" and choices:
+            concerns = [error.problem.as_dict()]
+            return {"level": "concerns", "kind": "ova", "packed": packed, "choices": choices, "concerns": concerns}
+        return _refused("ova", error.problem) | {"packed": packed}
 
 
 def _open(kind: str, packed: Packed | None = None) -> dict[str, Any]:

@@ -138,6 +138,7 @@ def collection(request: HttpRequest, method: str) -> HttpResponse:
         modified=said.get("modified", ""),
         expected=said.get("checksum", ""),
         bundle=_uuid(said.get("bundle", "")),
+        convert=said.get("convert") == "yes",
     )
     response = HttpResponse(status=201)
     response["Location"] = reverse("upload-file", args=[upload.pk])  # relative: a proxy may have another name

@@ -175,7 +175,9 @@ def convert(request: HttpRequest, upload: Upload) -> HttpResponse:
     """Begins a conversion with this file and goes on with the wizard's second step."""
     kind = "disk" if upload.verdict.get("kind") == "disk" else "ova"
     field = "paths" if kind == "disk" else "path"
-    typed = {field: [f"{PREFIX}{upload.pk}"] if kind == "disk" else f"{PREFIX}{upload.pk}"}
+    typed: dict[str, Any] = {field: [f"{PREFIX}{upload.pk}"] if kind == "disk" else f"{PREFIX}{upload.pk}"}
+    if kind == "ova":
+        typed |= {name: request.POST.get(name, "") for name in ("ovf", "firmware")}
     try:
         form = get_source(kind).form_class(typed)
         if not form.is_valid():
@@ -192,6 +194,15 @@ def convert(request: HttpRequest, upload: Upload) -> HttpResponse:
         messages.error(request, str(error))
         return redirect(upload)
     return redirect("wizard-step", draft_id=draft.pk, step="guest")
+
+
+@require_POST
+@allowed("conversions.change_upload", upload_of)
+def convert_later(request: HttpRequest, upload: Upload) -> HttpResponse:
+    """Ticks or unticks "convert it as soon as it is here"; too late for one that is ready."""
+    wanted = request.POST.get("convert") == "yes"
+    Upload.objects.filter(pk=upload.pk).exclude(state=Upload.State.READY).update(convert=wanted)
+    return redirect(upload)
 
 
 # -- before the first byte ---------------------------------------------------------------------------------------------

@@ -32,6 +32,8 @@
   class Item {
     constructor(file, bundle, checksum) {
       this.file = file; this.bundle = bundle; this.checksum = checksum;
+      // Of several files of one machine the .ovf stands for it.
+      this.convert = document.getElementById("convert").checked && (!bundle || /\.ovf$/i.test(file.name));
       this.state = "looking"; this.sent = 0; this.samples = [];
       const row = document.importNode(form, true).firstElementChild;
       this.row = row;
@@ -121,6 +123,7 @@
       const metadata = { filename: this.file.name, modified: String(this.file.lastModified) };
       if (this.checksum) metadata.checksum = this.checksum;
       if (this.bundle) metadata.bundle = this.bundle;
+      if (this.convert) metadata.convert = "yes";
       this.upload = new tus.Upload(this.file, {
         endpoint: zone.dataset.endpoint,
         uploadUrl: this.url || null,
