@@ -397,7 +397,7 @@ async def test_a_poll_is_one_query_and_a_second_one_for_open_pages(
         poller.pages[row.pk] = 1
         Conversion.objects.filter(pk=row.pk).update(phase="copying")  # without `updated`: seen all the same
         with django_assert_num_queries(2):
-            rows, states = poller.poll()
+            _, states = poller.poll()
         assert states[row.pk]["phase"] == "copying"
 
     await polls()
