@@ -21,7 +21,6 @@ lint:
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy
-	$(PYTHON) -m djlint templates --check --quiet
 	$(PYTHON) -m djlint templates --lint --quiet
 	$(PYTHON) manage.py makemigrations --check --dry-run
 

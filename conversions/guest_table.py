@@ -4,6 +4,7 @@ import csv
 import io
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 from django.core.paginator import Page, Paginator
 from django.db.models import F, IntegerField, QuerySet
@@ -49,6 +50,19 @@ class Question:
             descending=sort.startswith("-"),
             page=int(page) if page.isascii() and page.isdecimal() and len(page) < 7 else 1,
         )
+
+
+def address(question: Question) -> str:
+    """The query of the page that shows this: "" or "?q=web&page=2"."""
+    values = {
+        "q": question.text,
+        "power": question.power,
+        "concerns": question.worst,
+        "sort": ("-" if question.descending else "") + question.sort,
+        "page": question.page,
+    }
+    said = {name: value for name, value in values.items() if value not in ("", "name", 1)}
+    return f"?{urlencode(said)}" if said else ""
 
 
 def guests(saved: SavedSource, question: Question) -> QuerySet[InventoryGuest]:

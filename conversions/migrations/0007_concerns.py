@@ -4,15 +4,14 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('conversions', '0006_batches_and_sources'),
+        ("conversions", "0006_batches_and_sources"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='inventoryguest',
-            name='concerns',
+            model_name="inventoryguest",
+            name="concerns",
             field=models.JSONField(default=list),
         ),
     ]

@@ -5,15 +5,20 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('conversions', '0007_concerns'),
+        ("conversions", "0007_concerns"),
     ]
 
     operations = [
         migrations.AlterField(
-            model_name='conversion',
-            name='source',
-            field=models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='conversions', to='conversions.savedsource'),
+            model_name="conversion",
+            name="source",
+            field=models.ForeignKey(
+                blank=True,
+                null=True,
+                on_delete=django.db.models.deletion.SET_NULL,
+                related_name="conversions",
+                to="conversions.savedsource",
+            ),
         ),
     ]

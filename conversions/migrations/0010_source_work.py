@@ -5,27 +5,43 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('conversions', '0009_targets_and_manifests'),
+        ("conversions", "0009_targets_and_manifests"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='SourceWork',
+            name="SourceWork",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('attempt', models.PositiveIntegerField()),
-                ('asked', models.DateTimeField(null=True)),
-                ('unplugged', models.DateTimeField(null=True)),
-                ('ready', models.DateTimeField(null=True)),
-                ('problem', models.JSONField(null=True)),
-                ('restart', models.CharField(blank=True, choices=[('', 'not wanted'), ('owed', 'owed'), ('done', 'done'), ('failed', 'failed')], default='', max_length=8)),
-                ('conversion', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='source_work', to='conversions.conversion')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("attempt", models.PositiveIntegerField()),
+                ("asked", models.DateTimeField(null=True)),
+                ("unplugged", models.DateTimeField(null=True)),
+                ("ready", models.DateTimeField(null=True)),
+                ("problem", models.JSONField(null=True)),
+                (
+                    "restart",
+                    models.CharField(
+                        blank=True,
+                        choices=[("", "not wanted"), ("owed", "owed"), ("done", "done"), ("failed", "failed")],
+                        default="",
+                        max_length=8,
+                    ),
+                ),
+                (
+                    "conversion",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="source_work",
+                        to="conversions.conversion",
+                    ),
+                ),
             ],
             options={
-                'indexes': [models.Index(fields=['restart'], name='conversions_restart_594da0_idx')],
-                'constraints': [models.UniqueConstraint(fields=('conversion', 'attempt'), name='one_source_work_an_attempt')],
+                "indexes": [models.Index(fields=["restart"], name="conversions_restart_594da0_idx")],
+                "constraints": [
+                    models.UniqueConstraint(fields=("conversion", "attempt"), name="one_source_work_an_attempt")
+                ],
             },
         ),
     ]
