@@ -19,8 +19,10 @@ import pytest
 # Before Django's settings are read: whatever the developer's shell says, tests stay out of the project's data folder.
 # A short path: unix sockets of virt-v2v's helpers lie below it, and theirs are limited to 107 bytes.
 for _name in [n for n in os.environ if n.startswith("V2VWEB_")] + ["DATABASE_URL", "REDIS_URL"]:
-    if _name not in ("V2VWEB_LAB_CACHE", "V2VWEB_KEEP", "V2VWEB_KUBEVIRT_SCHEMAS"):
+    if _name not in ("V2VWEB_LAB_CACHE", "V2VWEB_KEEP", "V2VWEB_TEST_DATABASE_URL", "V2VWEB_KUBEVIRT_SCHEMAS"):
         os.environ.pop(_name, None)
+if _database := os.environ.get("V2VWEB_TEST_DATABASE_URL"):  # the same tests on PostgreSQL: tests/test_databases.py
+    os.environ["DATABASE_URL"] = _database
 DATA = Path(tempfile.mkdtemp(prefix="v2vweb-test-"))
 os.environ |= {
     "V2VWEB_DATA_DIR": str(DATA),

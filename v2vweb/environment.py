@@ -100,7 +100,8 @@ class Environment(BaseSettings):
         description="Folder in which nginx leaves the bodies of uploads; only with the configuration in docs/nginx.md.",
     )
     kubevirt_schemas: Path | None = Field(
-        None, description="Folder with KubeVirt's and CDI's OpenAPI documents; edited manifests are held against them too."
+        None,
+        description="Folder with KubeVirt's and CDI's OpenAPI documents; edited manifests are held against them too.",
     )
     debug: bool = Field(False, description="Django's debug pages. Never on a machine that others reach.")
 
@@ -229,7 +230,7 @@ def _refusal(name: str) -> str:
 def misspelt() -> dict[str, str]:
     """V2VWEB_ variables that nobody reads -> the one that was probably meant, or ""."""
     known = [variable(name) for name in Environment.model_fields]
-    others = ("V2VWEB_LAB_CACHE", "V2VWEB_KEEP")  # of the tests
+    others = ("V2VWEB_LAB_CACHE", "V2VWEB_KEEP", "V2VWEB_TEST_DATABASE_URL")  # of the tests
     return {
         name: next(iter(difflib.get_close_matches(name.upper(), known, 1, 0.85)), "")
         for name in sorted(os.environ)

@@ -81,7 +81,7 @@ def listen(env: Environment) -> socket.socket:
 
 def parts(env: Environment, listener: socket.socket) -> list[Part]:
     # A web socket for a log is open for as long as somebody looks: Daphne would cut it after a day.
-    web = [sys.executable, "-m", "daphne", "--websocket_timeout", "-1", "--no-server-name", "--verbosity", "0"]
+    web = [sys.executable, "-m", "v2vweb.web", "--websocket_timeout", "-1", "--no-server-name", "--verbosity", "0"]
     if listener.family == socket.AF_INET:
         web += ["--fd", str(listener.fileno())]
     else:
