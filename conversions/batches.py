@@ -132,7 +132,7 @@ def plan_all(
             made.append(Planned(one.guest, one.name, problem=refusal.problem, field=refusal.field))
             continue
         warnings = tuple(
-            Problem(c["id"], c["title"], c["text"]) for c in one.guest.concerns if c["severity"] != "critical"
+            Problem(c["id"], c["title"], c["text"]) for c in one.guest.concerns if c["severity"] == "warning"
         )
         made.append(Planned(one.guest, one.name, plan, secrets, warnings))
     return made

@@ -152,6 +152,18 @@ MATRIX: dict[tuple[str, str], Line] = {
     ("POST", "sources/<int:pk>/refresh/"): Line(CHANGES, "source"),
     ("GET", "sources/<int:pk>/delete/"): Line(OPERATES, "source"),
     ("POST", "sources/<int:pk>/delete/"): Line(OPERATES, "source"),
+    # Many guests at once
+    ("POST", "sources/<int:pk>/select/"): Line(CHANGES, "source", {"do": "none"}),
+    ("GET", "sources/<int:pk>/list/"): Line(CHANGES, "source"),
+    ("POST", "sources/<int:pk>/list/"): Line(CHANGES, "source", {"list": "web01"}, done=(422,)),
+    ("POST", "sources/<int:pk>/move/"): Line(CHANGES, "source", {"move": "vm-1"}),
+    ("GET", "many/<uuid:draft_id>/<str:step>/"): Line(CHANGES, "selection"),
+    ("POST", "many/<uuid:draft_id>/<str:step>/"): Line(CHANGES, "selection", {"version": "1"}),
+    ("GET", "batches/"): Line(WITH_A_ROLE),
+    ("GET", "batches/<int:pk>/"): Line(SEES, "batch"),
+    ("GET", "batches/<int:pk>/cancel/"): Line(CHANGES, "batch"),
+    ("POST", "batches/<int:pk>/cancel/"): Line(CHANGES, "batch"),
+    ("POST", "batches/<int:pk>/retry/"): Line(CHANGES, "batch"),
     # The API, with a token
     ("GET", "api/v1/conversions"): Line(API_WITH_A_ROLE),
     ("POST", "api/v1/conversions"): Line(API_STARTS, data=START, type="application/json"),
@@ -304,6 +316,7 @@ class World:
             "token": lambda: {"pk": tokens.create(owner)[0].pk},
             "upload": lambda: {"pk": self.upload(owner)},
             "source": lambda: dict.fromkeys(("pk", "id"), self.source(owner)),
+            "selection": lambda: {"draft_id": self.selection(owner), "step": "networks"},
             "batch": lambda: dict.fromkeys(("pk", "id"), Batch.objects.create(name="b", owner=owner).pk),
             "kind": lambda: {"kind": "vcenter"},
         }
@@ -331,6 +344,10 @@ class World:
 
     def draft(self, owner: Any) -> Any:
         return Draft.objects.create(owner=owner, data={"kind": "disk"}).pk
+
+    def selection(self, owner: Any) -> Any:
+        data = {"kind": "guests", "source_id": self.source(owner), "guests": []}
+        return Draft.objects.create(owner=owner, data=data).pk
 
     def source(self, owner: Any) -> Any:
         return SavedSource.objects.create(

@@ -31,7 +31,7 @@ def batch_of(pk: int) -> Batch:
 @require_safe
 @allowed("conversions.use")
 def collection(request: HttpRequest) -> HttpResponse:
-    rows = visible_to(request.user, Batch.objects.select_related("owner")).annotate(size=Count("conversions"))
+    rows = visible_to(request.user, Batch.objects.select_related("owner")).annotate(size=Count("conversions")).order_by("-id")
     page = Paginator(rows, 50).get_page(request.GET.get("page"))
     for batch in page.object_list:
         batch.told = _counts(batch)
@@ -78,7 +78,9 @@ def cancel(request: HttpRequest, batch: Batch) -> HttpResponse:
         left = batch.conversions.filter(state__in=[State.QUEUED, State.RUNNING]).count()
         return render(request, "conversions/batches/cancel.html", {"batch": batch, "left": left, "nav": "board"})
     count = batches.cancel(batch, request.user.get_username())
-    messages.info(request, f"{count} conversions are being cancelled." if count else "There was nothing to cancel any more.")
+    messages.info(
+        request, f"{count} conversions are being cancelled." if count else "There was nothing to cancel any more."
+    )
     return redirect("batch", pk=batch.pk)
 
 
@@ -86,5 +88,7 @@ def cancel(request: HttpRequest, batch: Batch) -> HttpResponse:
 @allowed("conversions.change_batch", batch_of)
 def retry(request: HttpRequest, batch: Batch) -> HttpResponse:
     count = batches.retry(batch, request.user.get_username())
-    messages.info(request, f"{count} conversions wait for their turn again." if count else "There was nothing to retry.")
+    messages.info(
+        request, f"{count} conversions wait for their turn again." if count else "There was nothing to retry."
+    )
     return redirect("batch", pk=batch.pk)

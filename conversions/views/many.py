@@ -2,6 +2,7 @@
 
 import shlex
 import uuid
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -21,23 +22,10 @@ from ..models import Draft, SavedSource, SavedTarget
 from ..problems import RefusedError
 from ..selection import STEPS
 from ..target_form import initial_of
-from .sources import source_of
+from .sources import bar, source_of
 from .wizard_frame import typed_in, version_of
 
 MOST_TEXT = 1 << 20  #: bytes of a list of guests
-
-
-def bar(request: HttpRequest, saved: SavedSource) -> dict[str, Any]:
-    """What is chosen at a source, for its page."""
-    draft = selection.of(request.user, saved)
-    guests = selection.guests_of(draft) if draft else []
-    return {
-        "saved": saved,
-        "selection": draft,
-        "chosen": {guest.guest_id for guest in guests},
-        "chosen_size": sum(guest.size for guest in guests),
-        "chosen_running": sum(guest.power == "on" for guest in guests),
-    }
 
 
 @require_POST
@@ -47,10 +35,12 @@ def select(request: HttpRequest, saved: SavedSource) -> HttpResponse:
     check(request.user, "conversions.start_conversion")
     shown, ticked = set(request.POST.getlist("shown")), request.POST.getlist("guest")
     wanted = request.POST.get("do", "")
+    question = guest_table.Question.of(request.POST)
+    change: Callable[[list[str]], Iterable[str]]
     if wanted == "none":
         change = lambda now: []  # noqa: E731
     elif wanted == "all":
-        found = guest_table.guests(saved, guest_table.Question.of(request.POST))
+        found = guest_table.guests(saved, question)
         fit = [guest.guest_id for guest in found if not selection.obstacle(guest)]
         change = lambda now: [*now, *fit]  # noqa: E731
     else:
@@ -64,8 +54,10 @@ def select(request: HttpRequest, saved: SavedSource) -> HttpResponse:
     if wanted == "move":
         messages.info(request, "Tick the guests first.")
     if getattr(request, "htmx", False) and not wanted:
-        return render(request, "conversions/sources/_selection.html", bar(request, saved))
-    back = guest_table.address(guest_table.Question.of(request.POST))
+        shown_page = guest_table.page(saved, question)
+        context = {**bar(request, saved), "question": question, "page": shown_page}
+        return render(request, "conversions/sources/_selection.html", context)
+    back = guest_table.address(question)
     response = redirect("source", pk=saved.pk)
     response["Location"] += back
     return response
@@ -109,7 +101,8 @@ def move(request: HttpRequest, saved: SavedSource) -> HttpResponse:
     if not saved.guests.filter(guest_id=guest).exists():
         messages.error(request, "This guest is not there any more. Refresh, and choose again.")
         return redirect("source", pk=saved.pk)
-    draft = Draft.objects.create(owner=request.user, data={"kind": saved.kind})
+    user: Any = request.user
+    draft = Draft.objects.create(owner=user, data={"kind": saved.kind})
     typed = {"source_id": saved.pk, "guest": guest}
     try:
         form = planning.forms_for(saved.kind).source(typed)
@@ -332,4 +325,3 @@ def _command(one: batches.Planned) -> str:
 
 
 _VIEWS = {"networks": _networks, "storage": _storage, "options": _options, "review": _review}
-

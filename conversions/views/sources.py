@@ -12,7 +12,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from .. import connection, guest_table, pinning
+from .. import connection, guest_table, pinning, selection
 from ..access import allowed
 from ..models import SavedSource
 from ..problems import Problem, RefusedError
@@ -80,6 +80,19 @@ def _needs_trust(saved: SavedSource) -> bool:
     return not saved.host_keys if saved.kind == "xen" else not (saved.pin or saved.ca)
 
 
+def bar(request: HttpRequest, saved: SavedSource) -> dict[str, Any]:
+    """What is chosen at a source, for its page."""
+    draft = selection.of(request.user, saved)
+    guests = selection.guests_of(draft) if draft else []
+    return {
+        "saved": saved,
+        "selection": draft,
+        "chosen": {guest.guest_id for guest in guests},
+        "chosen_size": sum(guest.size for guest in guests),
+        "chosen_running": sum(guest.power == "on" for guest in guests),
+    }
+
+
 @never_cache
 @require_safe
 @allowed("conversions.see_source", source_of)
@@ -89,11 +102,18 @@ def page(request: HttpRequest, saved: SavedSource) -> HttpResponse:
     if saved.viewed is None or (now - saved.viewed).total_seconds() > 60:
         SavedSource.objects.filter(pk=saved.pk).update(viewed=now)
     question = guest_table.Question.of(request.GET)
+    may_move = request.user.has_perm("conversions.use_source", saved) and not saved.blocked
+    shown = guest_table.page(saved, question)
+    for guest in shown.object_list:
+        guest.obstacle = selection.obstacle(guest)  # type: ignore[attr-defined]
     context = {
+        **(bar(request, saved) if may_move else {}),
+        "may_move": may_move,
+        "here": guest_table.address(question),
         "saved": saved,
         "kind": get_source(saved.kind),
         "question": question,
-        "page": guest_table.page(saved, question),
+        "page": shown,
         "powers": guest_table.POWERS,
         "worst": guest_table.WORST,
         "needs_trust": _needs_trust(saved),

@@ -1,0 +1,104 @@
+"""The forms of a batch: networks and storage of all guests together, and the options with the names."""
+
+from typing import Any
+
+from django import forms
+
+from . import batches
+from .models import InventoryGuest
+from .options import OptionsForm
+from .outputs import get_output
+from .plan import Guest
+from .problems import RefusedError
+from .sources.base import FormProblem
+from .sources.remote import RemoteForm
+from .target_form import TargetForm
+
+
+class NetworksForm(TargetForm):
+    """Where each network of the chosen guests leads, and the namespace."""
+
+    def __init__(self, *args: Any, guest: Guest, **kwargs: Any) -> None:
+        super().__init__(*args, guest=guest, **kwargs)
+        keep = {"namespace", *(field for field, _ in self.networks)}
+        for name in [name for name in self.fields if name not in keep]:
+            del self.fields[name]
+
+
+class StorageForm(TargetForm):
+    """What the disks of all are kept on."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, guest=Guest(), **kwargs)
+        self.networks = []
+        for name in [n for n in self.fields if n not in ("storage_class", "volume_mode", "access_mode", "object")]:
+            del self.fields[name]
+
+
+_ABOUT_RUNNING = ("shut_down", "shut_down_minutes", "power_off", "start_again")
+
+
+class BatchOptionsForm(OptionsForm):
+    """Options of all guests, and a name for each: the pattern's, or what was typed for it."""
+
+    batch_name = forms.CharField(label="Name of the batch", max_length=100, help_text="By which you find it again.")
+    name_template = forms.CharField(
+        label="Pattern for the names of the new machines",
+        max_length=200,
+        initial=batches.TEMPLATE,
+        help_text="{name}: as it is called now, {hostname}: as it calls itself inside, {number}: 1, 2, 3 …",
+        widget=forms.TextInput(attrs={"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}),
+    )
+    keep_running = forms.BooleanField(
+        required=False,
+        label="Start the new machine if the guest runs now",
+        help_text="Otherwise the new machines are there, but shut down.",
+    )
+
+    def __init__(self, *args: Any, guests: list[InventoryGuest], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.guests = guests
+        self.fields |= {name: RemoteForm.base_fields[name] for name in _ABOUT_RUNNING}
+        self.fields |= get_output("files").form_class.base_fields
+        if not any(guest.power == "on" for guest in guests):
+            for name in (*_ABOUT_RUNNING, "keep_running"):
+                del self.fields[name]
+
+    def typed_names(self) -> dict[str, str]:
+        """What was typed as a guest's own name: guest id -> name."""
+        return {
+            guest.guest_id: str(self.data.get(f"name-{guest.pk}", "")).strip()[:200]
+            for guest in self.guests
+            if str(self.data.get(f"name-{guest.pk}", "")).strip()
+        }
+
+    def clean_name_template(self) -> str:
+        try:
+            return batches.check_template(self.cleaned_data["name_template"])
+        except RefusedError as refusal:
+            raise FormProblem(refusal.problem) from None
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        if "name_template" in cleaned:
+            self.wanted = batches.name_all(self.guests, cleaned["name_template"], self.typed_names())
+            for one in self.wanted:
+                if one.problem:
+                    self.add_error(None, f"{one.guest.name}: {one.problem.title}. {one.problem.action}")
+        if cleaned.get("power_off") and not cleaned.get("shut_down"):
+            self.add_error("power_off", "This is about guests that are shut down first: tick that too.")
+        return cleaned
+
+    def settings(self) -> dict[str, Any]:
+        """As Draft.data["options"] holds it: without the passphrases."""
+        cleaned = self.cleaned_data
+        output = get_output("files").form_class.base_fields
+        return {
+            "batch_name": cleaned["batch_name"],
+            "template": cleaned["name_template"],
+            "names": self.typed_names(),
+            "keep_running": bool(cleaned.get("keep_running")),
+            "source": {name: cleaned[name] for name in _ABOUT_RUNNING if name in cleaned},
+            "options": {n: cleaned[n] for n in OptionsForm.base_fields if n != "luks_keys"},
+            "output": {"kind": "files", **{name: cleaned[name] for name in output}},
+        }
