@@ -3,6 +3,7 @@
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Literal
 
 from ..plan import Plan
@@ -85,6 +86,11 @@ class Views:
             for row in self.rows
             if row.kind not in ("same", "comment")
         ]
+
+    @property
+    def groups(self) -> list[tuple[str, list[Change]]]:
+        """The changes in their order, those that follow each other for the same reason together: (reason, changes)."""
+        return [(reason, list(changes)) for reason, changes in groupby(self.changes, key=lambda change: change.reason)]
 
     @property
     def machine(self) -> dict[str, Any]:
