@@ -74,7 +74,7 @@ def test_answers_do_not_name_the_server_and_carry_the_strict_policy(make_site: A
     assert answer.getheader("Server") is None
     policy = answer.getheader("Content-Security-Policy") or ""
     assert "default-src 'none'" in policy and "unsafe" not in policy
-    assert "v2vweb is ready at " + site.url in site.log.read_text()
+    wait_for(lambda: f"v2vweb is ready at {site.url}/" in site.log.read_text())
     assert site.admin_password not in site.log.read_text()
 
 

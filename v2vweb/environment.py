@@ -200,6 +200,7 @@ ALLOWED = {
     "upload_unfinished_days": "a whole number from 1 to 365",
     "upload_keep_days": "a whole number from 1 to 3650",
     "upload_body_dir": "an absolute folder, not /",
+    "kubevirt_schemas": "an absolute folder, not /",
     "debug": "true or false",
 }
 

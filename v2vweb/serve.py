@@ -100,7 +100,7 @@ def parts(env: Environment, listener: socket.socket) -> list[Part]:
 def answers(env: Environment) -> bool:
     """Whether pages are served.  The socket takes connections from the start: only an answer counts."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(env.bind, env.bind)
-    connection = http.client.HTTPConnection(host, env.port, timeout=0.5)
+    connection = http.client.HTTPConnection(host, env.port, timeout=5)
     try:
         connection.request("GET", "/login/", headers={"Host": "localhost"})
         return connection.getresponse().status < 500
