@@ -17,7 +17,7 @@ from .plan import Plan
 from .problems import Problem, RefusedError
 from .sources import SOURCES, get_source
 from .sources.base import Finding
-from .states import State
+from .states import ACTIVE, State
 
 Secrets = dict[str, str]
 
@@ -88,6 +88,24 @@ def preview(made: Plan) -> Command:
     """The command for the review page, before there is a number: the folders are the future ones but for that."""
     jobs, output = settings.DATA_DIR / "jobs" / "NUMBER" / "1", settings.DATA_DIR / "output"
     return build_command(made, output_dir=output / f"NUMBER-{made.name}", secrets_dir=jobs / "secrets")
+
+
+def namesakes(made: Plan) -> list[Problem]:
+    """A warning when another conversion has made, or is making, a machine of the same name for the same namespace."""
+    namespace = made.output.settings.get("namespace")
+    rows = Conversion.objects.filter(name=made.name, state__in=[State.QUEUED, *ACTIVE, State.SUCCEEDED])
+    for row in rows.defer("secrets").order_by("-id")[:20]:
+        if row.plan_json.get("output", {}).get("settings", {}).get("namespace") == namespace:
+            where = f"for the namespace {namespace}" if namespace else "without a namespace"
+            return [
+                Problem(
+                    "name-in-use",
+                    "Another conversion has this name",
+                    f"Conversion {row.pk} is called {made.name} too, {where}. In one namespace a cluster takes only one of them.",
+                    "Go back and choose another name or namespace, unless this one is to replace it.",
+                )
+            ]
+    return []
 
 
 def create_conversion(

@@ -355,6 +355,14 @@ def test_of_two_people_the_second_is_led_to_what_the_first_started(
     assert Conversion.objects.count() == 1
 
 
+def test_a_name_that_another_conversion_has_is_asked_about(
+    wizard: Wizard, image: Path, log_in: Any, alice: Any
+) -> None:
+    wizard.walk(image).start()
+    second = Wizard(log_in(alice)).walk(image)
+    assert "Another conversion has this name" in second.text("review")
+
+
 @pytest.mark.django_db(transaction=True)
 def test_many_at_the_same_instant_start_one_conversion(alice: Any, image: Path, log_in: Any) -> None:
     wizard = Wizard(log_in(alice)).walk(image)

@@ -203,7 +203,7 @@ def _review(request: HttpRequest, draft: Draft) -> HttpResponse:
         "need_total": space.needed(plan).total + space.RESERVE,
         "free": space.free(),
         "reserved": space.reserved(),
-        "concerns": drafts.concerns_of(draft),
+        "concerns": [*drafts.concerns_of(draft), *planning.namesakes(plan)],
         "source_changed": plan.guest != drafts.guest_of(draft),
         "seen": seen,
     }
