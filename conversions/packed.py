@@ -56,7 +56,11 @@ def packed_as(head: bytes) -> Packed:
         return "zip"
     for magic, what in _MAGIC:
         if head[: len(magic)].lower() == magic.lower():
-            action = "Give it as a disk image." if "disk" in what else "Unpack it first, and give the OVA inside."
+            action = "Choose the .ova file itself."
+            if "disk" in what:
+                action = "Give it as a disk image."
+            elif "packed" in what or "archive" in what:
+                action = "Unpack it first, and give the OVA inside."
             if "XML" in what:
                 action = "Give the .ovf and its disk files together, or export the virtual machine as one OVA."
             refuse("ova-other-file", "This is not an OVA", f"The file is {what}.", action)
