@@ -32,9 +32,9 @@ class Refreshers:
         for pk, process in list(self._running.items()):
             if process.poll() is not None:
                 del self._running[pk]
-        wanted = SavedSource.objects.filter(blocked=None).filter(
+        wanted = SavedSource.objects.filter(blocked__isnull=True).filter(
             Q(refresh_requested__isnull=False)
-            | Q(viewed__gt=now - _LOOKED_AT, refreshed__isnull=False, refresh_error=None)
+            | Q(viewed__gt=now - _LOOKED_AT, refreshed__isnull=False, refresh_error__isnull=True)
         )
         for saved in wanted.defer("secrets", "pin", "ca"):
             self._consider(saved)

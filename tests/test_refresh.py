@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.utils import timezone
 
 from conversions import connection, refresh, trust, vsphere
 from conversions.models import SavedSource
 from conversions.problems import RefusedError
+from conversions.refreshers import Refreshers
 from tests.fixtures_vsphere import Simulator
 from tests.fixtures_xen import XenHost
 
@@ -198,3 +200,66 @@ def test_a_key_that_the_host_does_not_know_is_said(saved_xen: SavedSource, tmp_p
     saved_xen.secrets = {"key": (tmp_path / "k").read_text()}
     last = list(connection.test(saved_xen))[-1]
     assert last.id == "login" and "authorized_keys" in last.action
+
+
+# --- who is refreshed when --------------------------------------------------------------------------------------------
+
+
+class ProcessOfTheTest:
+    """Stands in for the refresh's process: runs until it is told that it has ended."""
+
+    started: list[str] = []
+
+    def __init__(self, argv: list[str], **_: Any) -> None:
+        self.started.append(argv[3])
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.setattr("conversions.refreshers.subprocess.Popen", ProcessOfTheTest)
+    ProcessOfTheTest.started = []
+    return ProcessOfTheTest.started
+
+
+@pytest.fixture
+def plain(alice: Any) -> SavedSource:
+    return SavedSource.objects.create(
+        kind="vcenter", name="Plain", owner=alice, host="192.0.2.1", port=443, user="anna", secrets={"password": "x"}
+    )
+
+
+def test_a_source_is_read_when_somebody_asked_and_once_only(plain: SavedSource, started: list[str]) -> None:
+    SavedSource.objects.update(refresh_requested=timezone.now())
+    keeper = Refreshers()
+    keeper.tick()
+    keeper.tick()
+    assert started == [str(plain.pk)]
+
+
+def test_changes_are_followed_while_somebody_looks(plain: SavedSource, started: list[str]) -> None:
+    Refreshers().tick()
+    assert started == []
+    SavedSource.objects.update(refreshed=timezone.now(), viewed=timezone.now())
+    Refreshers().tick()
+    assert started == [str(plain.pk)]
+
+
+def test_a_blocked_source_is_left_alone(plain: SavedSource, started: list[str]) -> None:
+    SavedSource.objects.update(refresh_requested=timezone.now(), blocked={"code": "certificate-changed"})
+    Refreshers().tick()
+    assert started == []
+
+
+def test_a_program_that_breaks_at_once_is_not_started_in_a_storm(
+    plain: SavedSource, started: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ProcessOfTheTest, "poll", lambda self: 1)
+    SavedSource.objects.update(refresh_requested=timezone.now())
+    keeper = Refreshers()
+    for _ in range(5):
+        keeper.tick()
+    assert started == [str(plain.pk)]
