@@ -30,6 +30,8 @@ from .problems import Problem, RefusedError
 from .refreshers import Refreshers
 from .runners import Alive, Dead, Ended, LocalRunner, NotStarted, Runner
 from .scheduler import Limits, Queued, schedule
+from .source_work import SourceWorker
+from .source_work import receipt as source_receipt
 from .states import ACTIVE, PHASE_WORDS, Phase, State
 
 logger = logging.getLogger(__name__)
@@ -56,6 +58,7 @@ class Conductor:
         self.runner = runner or LocalRunner()
         self.probe = probe or Probe(settings.DATA_DIR, settings.ENV.acceleration)
         self.refreshers = Refreshers()
+        self.source_worker = SourceWorker()
         self.boot_tests = BootTests()
         self.name = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self.since = timezone.now()
@@ -132,6 +135,7 @@ class Conductor:
         """One round over everything that is not over; whether there is anything."""
         self.runner.reap()
         self.refreshers.tick()
+        self.source_worker.tick()
         self._try_boots()
         # Without the secrets: a row whose secrets cannot be read must not hold up the others.
         rows = Conversion.objects.defer("secrets")
@@ -184,8 +188,13 @@ class Conductor:
         if acceleration is None:  # claimed by an earlier conductor; the next round asks again
             return
         try:
+            if not self.source_worker.ready(conversion):  # the next round asks again
+                return
             jobs.prepare(conversion, acceleration.env)
             self.runner.start(conversion)
+        except RefusedError as refusal:
+            logger.info("conversion %s is refused: %s", conversion.pk, refusal)
+            self._fail(conversion, refusal.problem)
         except Exception as error:
             logger.exception("conversion %s cannot be started", conversion.pk)
             self._fail(conversion, cannot_start(error))
@@ -257,7 +266,7 @@ class Conductor:
     def _finish(self, conversion: Conversion, result: Result) -> None:
         fields: dict[str, Any] = {
             "ended": timezone.now(),
-            "receipt": {"removed": result.removed, "kept": result.kept},
+            "receipt": {"removed": result.removed, "kept": result.kept} | source_receipt(conversion),
             "progress": conversion.progress | ({"rate": 0, "eta": None} if conversion.progress else {}),
         }
         if result.outcome == "succeeded":
@@ -285,7 +294,7 @@ class Conductor:
         removed, kept = self.runner.clear(conversion)
         fields: dict[str, Any] = {
             "ended": timezone.now(),
-            "receipt": {"removed": removed, "kept": kept},
+            "receipt": {"removed": removed, "kept": kept} | source_receipt(conversion),
             "progress": conversion.progress | ({"rate": 0, "eta": None} if conversion.progress else {}),
         }
         if conversion.state == State.CANCELLING:
@@ -295,7 +304,9 @@ class Conductor:
             conversion.move(State.LOST, why=problem.title, error=problem.as_dict(), **fields)
 
     def _fail(self, conversion: Conversion, problem: Problem) -> None:
-        conversion.move(State.FAILED, why=problem.title, error=problem.as_dict(), ended=timezone.now())
+        receipt = source_receipt(conversion)
+        error = problem.as_dict()
+        conversion.move(State.FAILED, why=problem.title, error=error, receipt=receipt, ended=timezone.now())
 
 
 def _queued(row: Conversion, source: SavedSource | None) -> Queued:

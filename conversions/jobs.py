@@ -6,7 +6,7 @@ from pathlib import Path
 
 from django.conf import settings
 
-from . import space
+from . import source_work, space
 from .command import build_command
 from .jobdir import Job, JobDir, write_atomically
 from .models import Conversion
@@ -19,7 +19,7 @@ def prepare(conversion: Conversion, env: Mapping[str, str]) -> None:
     `env` is what the machine asks for (acceleration).  Raises WrongKeyError when the secrets cannot be read, OSError when
     the folder cannot be written.
     """
-    jobdir, plan = conversion.jobdir, conversion.plan
+    jobdir, plan = conversion.jobdir, source_work.where(conversion)
     jobdir.path.mkdir(mode=0o700, parents=True, exist_ok=True)
     conversion.output_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     source = get_source(plan.source.kind)

@@ -200,6 +200,7 @@ class SourceWork(models.Model):
     asked = models.DateTimeField(null=True)  #: when the guest was asked to shut down
     unplugged = models.DateTimeField(null=True)  #: when its plug was pulled, because the person had said so
     ready = models.DateTimeField(null=True)  #: the agent may start
+    found = models.JSONField(null=True)  #: settings of the source that are not the plan's any more: {"host_path"}
     problem = models.JSONField(null=True)  #: problems.Problem as a dict: why the agent may not start
     restart = models.CharField(max_length=8, blank=True, default="", choices=Restart)
 

@@ -114,6 +114,20 @@ class _Places:
         return self._host_paths[host._moId]
 
 
+def host_path_of(host: Any) -> list[str]:
+    """The same path for one host, its parents asked of the server one by one."""
+    found: Found = {kind: {} for kind in PROPERTIES}
+    thing = host
+    while thing is not None:
+        kind = next((kind for kind in PROPERTIES if isinstance(thing, kind)), None)
+        if kind is None:
+            break
+        parent = thing.parent
+        found[kind][thing._moId] = {"self": thing, "name": thing.name, "parent": parent}
+        thing = parent
+    return _Places(found).host_path(host)
+
+
 def _guest(id: str, p: dict[str, Any], places: _Places) -> GuestRecord:
     hardware = p.get("config.hardware")
     devices = hardware.device if hardware else []

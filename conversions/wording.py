@@ -53,7 +53,9 @@ def state_sentence(conversion: "Conversion") -> str:
         case State.QUEUED:
             return f"Waiting for {conversion.waiting_for}" if conversion.waiting_for else "Waiting for its turn"
         case State.RUNNING:
-            return PHASE_WORDS[Phase(conversion.phase)] if conversion.phase else "Starting"
+            if conversion.phase:
+                return PHASE_WORDS[Phase(conversion.phase)]
+            return f"Waiting for {conversion.waiting_for}" if conversion.waiting_for else "Starting"
         case State.CANCELLING:
             return f"Stopping, as {conversion.cancel_requested_by or 'somebody'} asked"
         case State.SUCCEEDED:
