@@ -130,12 +130,12 @@ def log_piece(request: HttpRequest, conversion: Conversion, attempt: int) -> dic
     # Read before the log: what is final has all its lines there.
     state = snapshots([conversion])[conversion.pk]
     final = conversion.is_final or attempt != conversion.attempt
-    until, size, _ = shown_until(path, final=final)
+    until, size, modified = shown_until(path, final=final)
     try:
         offset = int(request.GET["offset"][:17])
     except ValueError:
         raise Http404("The offset is a number of bytes.") from None
-    piece: dict[str, Any] = {"t": "log", "attempt": attempt, "size": size, "state": state}
+    piece: dict[str, Any] = {"t": "log", "attempt": attempt, "size": size, "modified": modified, "state": state}
     if offset < 0:
         offset = _line_start(path, max(0, until + offset), until)
         piece["line"] = line_numbers(path, [offset]).get(offset, 1)

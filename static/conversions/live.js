@@ -152,10 +152,11 @@
 
   // --- log ---
 
-  function took_log(piece) {
+  function tookLog(piece) {
     if (piece.attempt !== attempt || piece.from !== offset) return false;
     offset = piece.to;
-    if (piece.data) lastOutput = Math.max(lastOutput, (Date.now() + clock) / 1000 - (state.ended ? 1e9 : 0));
+    // A frame of the socket was written just now; an answer over HTTP says when.
+    if (piece.data) lastOutput = Math.max(lastOutput, piece.modified || (Date.now() + clock) / 1000);
     log.append(piece.data);
     return true;
   }
@@ -176,23 +177,23 @@
   }
 
   // The log until now comes over HTTP: quicker, and also where sockets are blocked.
-  async function history_(from) {
+  async function loadHistory(from) {
     let piece = await ask(from);
     log.clear(piece.line || 1);
     offset = piece.from;
     by("log-note").textContent = piece.from ? `The beginning of this long log is not shown here. It is in the downloaded log.` : "";
     for (;;) {
-      took_log(piece);
+      tookLog(piece);
       if (isLatest) took(piece.state);
       if (piece.eof || piece.to === piece.from || piece.size - piece.to < 65536) break;
       piece = await ask(offset);
     }
     acked = offset;
-    if (!log.named() && log.range && log.range[0] < log.first) { await history_(0); return; }
+    if (!log.named() && log.range && log.range[0] < log.first) { await loadHistory(0); return; }
     if (!log.range) log.toEnd();
     if (!log.count) by("log-note").textContent = state.state === "queued" ? "The log begins when the conversion starts." : "Nothing was written yet.";
   }
-  log.wantsAll = () => history_(0);
+  log.wantsAll = () => loadHistory(0);
 
   function acknowledge() {
     if (acked === offset || !socket) return;
@@ -205,7 +206,7 @@
     if (message.t === "state") took(message);
     else if (message.t === "attempt") startAgain(message.attempt);
     else if (message.t === "log") {
-      if (!took_log(message)) { socket.again(); return; } // cannot be; if it is, from where we are
+      if (!tookLog(message)) { socket.again(); return; } // cannot be; if it is, from where we are
       if (by("log-note").textContent && log.first === 1) by("log-note").textContent = "";
       // Not for every frame: the server waits for no answer before 256 KiB.
       if (offset - acked >= 65536) acknowledge();
@@ -223,7 +224,7 @@
         const piece = await ask(offset);
         took(piece.state);
         if (piece.state.attempt !== attempt) startAgain(piece.state.attempt);
-        else took_log(piece);
+        else tookLog(piece);
       } catch { /* the indicator says that nothing comes */ }
     }, 2000);
   }
@@ -231,7 +232,7 @@
   async function start() {
     head();
     try {
-      await history_(/^#L\d/.test(location.hash) ? 0 : -HISTORY);
+      await loadHistory(/^#L\d/.test(location.hash) ? 0 : -HISTORY);
     } catch (error) {
       by("log-note").textContent = "The log could not be loaded. Reload the page to try again.";
     }

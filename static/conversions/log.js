@@ -4,7 +4,13 @@
 class LogView {
   static BLOCK = 1000;
   static LONGEST = 10000; // characters of a line that are shown
-  static PROBLEM = /(?:^|[\s:])(?:error|warning|fatal):/i;
+  static PROBLEM = /(?:^|[\s:])(error|warning|fatal):/i;
+
+  // "warning", "error" or nothing
+  static problemOf(line) {
+    const match = LogView.PROBLEM.exec(ANSI.strip(line));
+    return match && (match[1].toLowerCase() === "warning" ? "warning" : "error");
+  }
 
   constructor() {
     const by = (id) => document.getElementById(id);
@@ -146,7 +152,8 @@ class LogView {
     const row = document.createElement("span");
     row.className = "log-line";
     row.id = `L${number}`;
-    if (LogView.PROBLEM.test(block.lines[at])) row.classList.add(/warning:/i.test(block.lines[at]) ? "log-line--warning" : "log-line--error");
+    const problem = LogView.problemOf(block.lines[at]);
+    if (problem) row.classList.add(`log-line--${problem}`);
     if (this.range && number >= this.range[0] && number <= this.range[1]) row.classList.add("log-line--named");
     if (number === this.current) row.classList.add("log-line--current");
     const link = document.createElement("a");
@@ -291,7 +298,7 @@ class LogView {
   problem() {
     for (let step = 1; step <= this.count; step += 1) {
       const number = this.first + ((Math.max(this.current, this.first - 1) - this.first + step + this.count) % this.count);
-      if (LogView.PROBLEM.test(this.line(number))) { this.show(number); return; }
+      if (LogView.problemOf(this.line(number))) { this.show(number); return; }
     }
     document.getElementById("log-count").textContent = "No warnings or errors in the log";
   }
