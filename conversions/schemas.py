@@ -29,13 +29,15 @@ class SourceIn(BaseModel):
             "examples": [
                 {"kind": "disk", "paths": ["/srv/images/web01.img"], "format": "raw"},
                 {"kind": "ova", "path": "/srv/images/web01.ova"},
+                {"kind": "ova", "upload_id": "6f1c2b5e-8d0a-4c39-9f57-2b1e4a7d9c10"},
                 {"kind": "vcenter", "source_id": 1, "guest": "web01", "shut_down": True, "start_again": True},
             ]
         },
     )
 
     kind: str = Field(
-        description="disk: one or several disk images of one guest (paths). ova: one OVA file (path). vcenter, esxi, xen: "
+        description="disk: one or several disk images of one guest (paths, or upload_ids). ova: one OVA file (path, or "
+        "upload_id), of several machines in it one (ovf), with the firmware if it does not say (firmware). vcenter, esxi, xen: "
         "a guest (name or id) of a saved source (source_id)."
     )
 

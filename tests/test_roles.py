@@ -129,6 +129,7 @@ MATRIX: dict[tuple[str, str], Line] = {
     ("GET", "uploads/"): Line(WITH_A_ROLE),
     ("POST", "uploads/"): Line(API_STARTS, headers=tuple(CREATE.items())),
     ("POST", "uploads/opinion/"): Line(STARTS, data={"about": '{"name": "a.ova", "size": 0, "ranges": []}'}),
+    ("GET", "uploads/allowed/"): Line(API_STARTS),  # nginx asks
     ("GET", "uploads/<uuid:pk>"): Line(EVERYBODY, "upload"),  # only says where the page is
     ("HEAD", "uploads/<uuid:pk>"): Line(TUS_CHANGES, "upload", headers=tuple(TUS.items())),
     ("PATCH", "uploads/<uuid:pk>"): Line(
@@ -137,6 +138,7 @@ MATRIX: dict[tuple[str, str], Line] = {
     ("DELETE", "uploads/<uuid:pk>"): Line(TUS_CHANGES, "upload", headers=tuple(TUS.items())),
     ("GET", "uploads/<uuid:pk>/"): Line(SEES, "upload"),
     ("POST", "uploads/<uuid:pk>/convert/"): Line(CHANGES, "upload"),
+    ("POST", "uploads/<uuid:pk>/convert-later/"): Line(CHANGES, "upload", {"convert": "yes"}),
     ("POST", "uploads/<uuid:pk>/checksum/"): Line(CHANGES, "upload", {"checksum": ""}),
     ("POST", "uploads/<uuid:pk>/remove/"): Line(CHANGES, "upload"),
     # Saved sources: here not shared ones
@@ -172,6 +174,9 @@ MATRIX: dict[tuple[str, str], Line] = {
     ("GET", "api/v1/conversions/{id}/events"): Line(API_SEES, "succeeded"),
     ("GET", "api/v1/conversions/{id}/files/{name}"): Line(API_SEES, "file"),
     ("HEAD", "api/v1/conversions/{id}/files/{name}"): Line(API_SEES, "file"),
+    ("GET", "api/v1/uploads"): Line(API_WITH_A_ROLE),
+    ("GET", "api/v1/uploads/{id}"): Line(API_SEES, "upload"),
+    ("DELETE", "api/v1/uploads/{id}"): Line(API_CHANGES, "upload"),
     ("POST", "api/v1/conversions/{id}/boot-test"): Line(
         API_CHANGES, "converted", {"settings": {}}, type="application/json", done=(202,)
     ),
@@ -314,7 +319,7 @@ class World:
             "step": lambda: {"draft_id": self.draft(owner), "step": "source"},
             "person": lambda: {"pk": self.other.pk},
             "token": lambda: {"pk": tokens.create(owner)[0].pk},
-            "upload": lambda: {"pk": self.upload(owner)},
+            "upload": lambda: dict.fromkeys(("pk", "id"), self.upload(owner)),
             "source": lambda: dict.fromkeys(("pk", "id"), self.source(owner)),
             "selection": lambda: {"draft_id": self.selection(owner), "step": "networks"},
             "batch": lambda: dict.fromkeys(("pk", "id"), Batch.objects.create(name="b", owner=owner).pk),

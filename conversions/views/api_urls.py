@@ -6,13 +6,14 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
 from . import api as conversions_api
-from . import api_boot, api_manifest, api_sources
+from . import api_boot, api_manifest, api_sources, api_uploads
 from .api_frame import api, refusal, router
 
 OPERATIONS = (conversions_api, api_boot, api_manifest)  #: importing them puts their operations on the router
 
 api.add_router("/v1", router)
 api.add_router("/v1", api_sources.router)
+api.add_router("/v1", api_uploads.router)
 
 
 # -- the addresses ----------------------------------------------------------------------------------------------------

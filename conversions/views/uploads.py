@@ -130,8 +130,8 @@ def file(request: HttpRequest, pk: uuid.UUID) -> HttpResponseBase:
 file.needs = "conversions.start_upload"  # type: ignore[attr-defined]
 
 
-@csrf_exempt
 @login_not_required
+@require_safe
 def may_send(request: HttpRequest) -> HttpResponse:
     """nginx asks here before it takes a body (docs/nginx.md).  Whose upload it is, is asked again when the body has come."""
     try:
