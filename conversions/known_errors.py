@@ -204,6 +204,62 @@ CATALOGUE: tuple[Known, ...] = (
         "V2VWEB_MAX_RUNNING or add memory.",
         ADMIN,
     ),
+    # What is wrong at the source's end, or on the way to it
+    _known(
+        r"thumbprint (?:does not match|mismatch)|SSLVerifyCertAgainstSystemStore"
+        r"|VixDiskLib.*(?:SSL|certificate).*(?:verif|thumbprint)",
+        "vddk-thumbprint",
+        "VMware's library does not trust the server's certificate",
+        "VDDK was given the fingerprint of the certificate that somebody trusted, and the server shows another one.",
+        "Open the source's page, press Certificate, compare with what the server's administrator says, trust the new one, "
+        "and start a new conversion.",
+        ADMIN,
+    ),
+    _known(
+        r"VixDiskLib_\w+: .*incorrect user name or password|cannot complete login due to an incorrect user name or password"
+        r"|login failed due to a bad username or password|InvalidLogin",
+        "login-refused",
+        "The source refused the user or the password",
+        "What is stored for this source does not open it any more: the password was changed, or the account is locked.",
+        "Type the new password on the source's page (Change), press Test connection, and then Retry.",
+        OWNER,
+    ),
+    _known(
+        r"VDDK plugin is not (?:installed|available)|nbdkit(?: VDDK)? plugin.*vddk.*not|cannot open plugin '?vddk"
+        r"|nbdkit-vddk-plugin\.so"
+        r"|libvixDiskLib\.so[^\n]*cannot open shared object",
+        "vddk-missing",
+        "VMware's VDDK cannot be used on this server",
+        "nbdkit's VDDK plugin or VMware's library was not found. Debian's nbdkit comes without the plugin, because VMware's "
+        "licence forbids to ship what it needs.",
+        "Change the source to HTTPS, which needs neither; or press Test connection on its page, which names what is missing.",
+        ADMIN,
+    ),
+    _known(
+        r"host key verification failed|REMOTE HOST IDENTIFICATION HAS CHANGED|host key for \S+ has changed",
+        "host-key-changed",
+        "The host shows another SSH key",
+        "The host at the other end does not show the key that was trusted. Either it was installed anew, or somebody stands "
+        "between.",
+        "Ask the host's administrator; if the key was changed on purpose, trust the new one on the source's page and retry.",
+        ADMIN,
+    ),
+    _known(
+        r"permission denied \((?:[a-z-]+,)*publickey|ssh.*no authentication methods|failed to authenticate.*ssh",
+        "ssh-refused",
+        "SSH refused the login",
+        "The host did not let v2vweb in with the key that is stored for this source.",
+        "Add the key's public half to ~/.ssh/authorized_keys of that user there, press Test connection, and then Retry.",
+        OWNER,
+    ),
+    _known(
+        r"session is not authenticated|the session has expired|NotAuthenticated",
+        "session-ended",
+        "The source ended the session in the middle",
+        "vCenter or the host closed v2vweb's session: it was restarted, or an administrator ended it.",
+        "Press Retry.",
+        OWNER,
+    ),
     _known(
         r"(nbdkit|qemu-nbd|nbdcopy|qemu-img|supermin)(?:: command)?: (?:executable )?not found"
         r"|cannot open plugin '?([\w-]+)|cannot open filter",

@@ -36,6 +36,16 @@ ERRORS = {
     "libvirt domain ‘web’ is running or paused.  It must be shut down in order to perform virt-v2v conversion": "guest-running",
     "the virtual size of the input disk 0 is not an exact multiple of 512 bytes.  The virtual size is: 7.": "disk-size-odd",
     "access: No such file or directory: /nonexistent.img": "file-missing",
+    "nbdkit: vddk[1]: error: VixDiskLib_ConnectEx: SSLVerifyCertAgainstSystemStore: the thumbprint does not match: "
+    "Permission denied": "vddk-thumbprint",
+    "nbdkit: vddk[1]: error: VixDiskLib_ConnectEx: Cannot connect to host: incorrect user name or password": "login-refused",
+    "internal error: HTTP response code 500 for call to 'Login'. Fault: ServerFaultCode - Cannot complete login due to an "
+    "incorrect user name or password.": "login-refused",
+    "nbdkit VDDK plugin is not installed or not working": "vddk-missing",
+    "nbdkit: error: libvixDiskLib.so.8: cannot open shared object file: No such file or directory": "vddk-missing",
+    "Cannot recv data: Host key verification failed.: Connection reset by peer": "host-key-changed",
+    "Cannot recv data: root@xen1: Permission denied (publickey,password).: Connection reset by peer": "ssh-refused",
+    "Fault: ServerFaultCode - The session is not authenticated.": "session-ended",
 }
 
 
@@ -54,7 +64,7 @@ TAILS = {
     "qemu-system-x86_64: cannot set up guest memory 'pc.ram': Cannot allocate memory": (Phase.OPENING, "out-of-memory"),
     "Could not access KVM kernel module: Permission denied": (Phase.OPENING, "kvm-missing"),
     "sh: 1: nbdcopy: not found": (Phase.COPYING, "program-missing"),
-    "nbdkit: error: cannot open plugin 'vddk': no such file": (Phase.OPENING, "program-missing"),
+    "nbdkit: error: cannot open plugin 'vddk': no such file": (Phase.OPENING, "vddk-missing"),
     "virt-v2v: could not read key from user": (Phase.OPENING, "luks-key"),
     "virt-v2v: could not find key to open LUKS encrypted /dev/sda1.": (Phase.OPENING, "luks-key"),
     "nbdcopy: read: Input/output error": (Phase.COPYING, "io-error"),

@@ -87,7 +87,9 @@ def vddk_library(folder: Path, server: Simulator, sha1: str, root: Path) -> Path
     return folder
 
 
-def convert(saved: SavedSource, guest: str, user: Any, secrets: list[str]) -> Conversion:
+def convert(
+    saved: SavedSource, guest: str, user: Any, secrets: list[str], expected: State = State.SUCCEEDED
+) -> Conversion:
     """Plans and runs a conversion with the real conductor and agent; watches for the secrets meanwhile."""
     refresh.refresh(saved)
     plan, own = planning.make_plan(
@@ -110,12 +112,16 @@ def convert(saved: SavedSource, guest: str, user: Any, secrets: list[str]) -> Co
     spy.join()
     assert seen == []
     log = conversion.jobdir.log.read_text(errors="replace")
-    assert conversion.state == State.SUCCEEDED, f"{conversion.error}\n{log[-3000:]}"
+    assert conversion.state == expected, f"{conversion.error}\n{log[-3000:]}"
+    assert_no_secret(conversion, log, secrets)
+    assert not conversion.jobdir.secrets.exists()
+    return conversion
+
+
+def assert_no_secret(conversion: Conversion, log: str, secrets: list[str]) -> None:
     for secret in secrets:
         assert secret not in log + conversion.jobdir.events.read_text() + conversion.jobdir.job.read_text()
         assert secret not in str(list(Conversion.objects.values())) + str(list(conversion.events.values()))
-    assert not conversion.jobdir.secrets.exists()
-    return conversion
 
 
 def look_for(secrets: list[str], seen: list[str], over: threading.Event) -> None:
@@ -171,6 +177,24 @@ def test_a_guest_moves_over_vddk(
     saved.vddk_libdir = str(vddk_library(library, server, saved.pin_sha1, disks.parent))
     saved.save()
     assert_bootable(convert(saved, "web02", alice, [server.password]), guest_image)
+
+
+def test_vddk_with_another_thumbprint_fails_with_words_that_help(
+    save: Callable[..., SavedSource],
+    vcenter: Simulator,
+    guest_image: Path,
+    alice: Any,
+    tmp_path: Path,
+    vddk_plugin: None,
+) -> None:
+    add_guest(vcenter, guest_image, "web03")
+    saved = save("vcenter", vcenter, transport="vddk")
+    library = tmp_path / "vddk"
+    library.mkdir()
+    saved.vddk_libdir = str(vddk_library(library, vcenter, ":".join(["AB"] * 20), tmp_path))
+    saved.save()
+    conversion = convert(saved, "web03", alice, [vcenter.password], State.FAILED)
+    assert conversion.error and conversion.error["code"] == "vddk-thumbprint"
 
 
 def test_a_guest_moves_from_xen_over_ssh(alice: Any, xen_host: XenHost, guest_image: Path) -> None:
