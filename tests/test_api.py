@@ -146,7 +146,7 @@ def test_it_starts_a_conversion(as_alice: Api, planned: list[dict[str, Any]]) ->
     assert planned[0] | {"user": None} == {
         "name": "web01",
         "source": {"kind": "disk", "paths": ["/srv/web01.img"]},
-        "options": {"root": "first", "luks_keys": []},
+        "options": {"root": "first", "luks_keys": [], "boot_test": False},
         "output": {"kind": "files", "format": "raw", "allocation": "preallocated"},
         "user": None,
     }
