@@ -195,7 +195,7 @@ def test_a_line_end_after_a_password_is_left_away_and_one_inside_refused(
     if kept is not None:
         assert form.save(alice).secrets == {"password": kept}
     else:
-        assert "line's end" in str(form.errors["password"])
+        assert "line's end" in form.errors["password"][0]
 
 
 # --- Xen ------------------------------------------------------------------------------------------------------------
