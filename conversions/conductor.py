@@ -20,10 +20,10 @@ from django.db import close_old_connections, transaction
 from django.utils import timezone
 
 from . import boot_tests, eta, jobs
-from .acceleration import Acceleration, Probe
+from .acceleration import Probe
 from .boot_tests import BootTests
-from .credentials import WrongKeyError
 from .events import read_events
+from .interruptions import agent_is_gone, agent_will_not_start, cannot_start, stopped_from_outside
 from .jobdir import Result
 from .models import Conversion, Event, Lease, SavedSource
 from .problems import Problem, RefusedError
@@ -259,7 +259,7 @@ class Conductor:
             self._tries[key] = self._tries.get(key, 0) + 1
         if self._tries.get(key, 0) >= _STARTS:
             del self._tries[key]
-            self._fail(conversion, agent_will_not_start(words))
+            self._fail(conversion, agent_will_not_start(words, _STARTS))
             return
         self.start(conversion)
 
@@ -330,67 +330,3 @@ def _last_output(conversion: Conversion) -> datetime | None:
         return conversion.last_output
     before = conversion.last_output
     return before if before and abs((grew - before).total_seconds()) < 2 else grew
-
-
-def cannot_start(error: Exception) -> Problem:
-    """Why no agent could be started at all."""
-    if isinstance(error, RefusedError):
-        return error.problem
-    if isinstance(error, WrongKeyError):
-        return Problem(
-            "wrong-key",
-            "The stored passwords cannot be read",
-            "The key that protects stored passwords is not the one they were saved with.",
-            "Ask your administrator to put back the key file (secrets.key in the data folder), then press Retry.",
-            "administrator",
-        )
-    if isinstance(error, OSError):
-        return Problem(
-            "cannot-start",
-            "The conversion could not be started",
-            f"The operating system refused: {error.strerror or error}.",
-            "Ask your administrator to look at the data folder (free space, permissions), then press Retry.",
-            "administrator",
-        )
-    return Problem(
-        "cannot-start",
-        "The conversion could not be started",
-        f"v2vweb itself made a mistake: {type(error).__name__}: {error}",
-        "Press Retry. If it comes again, give this text to your administrator.",
-        "v2vweb",
-    )
-
-
-def agent_will_not_start(words: str) -> Problem:
-    last = words.strip().rpartition("\n")[2]
-    return Problem(
-        "agent-does-not-start",
-        "The conversion could not be started",
-        f"The program that runs a conversion ended at once, {_STARTS} times. Its last words: “{last[:300]}”",
-        "Ask your administrator to check v2vweb's installation (make run mends it), then press Retry.",
-        "administrator",
-    )
-
-
-def agent_is_gone() -> Problem:
-    return Problem(
-        "interrupted",
-        "The conversion was interrupted",
-        "The program that ran it is gone and left no result: the server was switched off or started again, or the program "
-        "was killed. What it had left running or half-written was removed.",
-        "Press Retry to start again from the beginning. The source was not changed.",
-        "you",
-    )
-
-
-def stopped_from_outside() -> Problem:
-    return Problem(
-        "stopped-from-outside",
-        "The conversion was stopped from outside v2vweb",
-        "Somebody, or the server while shutting down, told the program that ran it to end. It has cleaned up behind itself.",
-        "Press Retry to start again from the beginning. The source was not changed.",
-        "you",
-    )
-
-
-__all__ = ["Acceleration", "Conductor", "max_running"]
