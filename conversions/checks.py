@@ -110,3 +110,35 @@ def variables(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
         )
         for name, meant in misspelt().items()
     ]
+
+
+@register(TAG)
+def uploads(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    found: list[CheckMessage] = []
+    folder, bodies = settings.UPLOAD_DIR, settings.ENV.upload_body_dir
+    if folder.exists() and not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        found.append(
+            Error(
+                f"v2vweb may not write into the folder of uploads {folder}.",
+                hint="Give the folder to the user that runs v2vweb, or set V2VWEB_UPLOAD_DIR to another one.",
+                id="conversions.E020",
+            )
+        )
+    if bodies is not None:
+        if not bodies.is_dir() or not os.access(bodies, os.R_OK | os.W_OK | os.X_OK):
+            found.append(
+                Warning(
+                    f"V2VWEB_UPLOAD_BODY_DIR names {bodies}, which is not a folder that v2vweb can read and write.",
+                    hint="Make the folder and give it to the user that nginx and v2vweb run as: see docs/nginx.md.",
+                    id="conversions.W020",
+                )
+            )
+        elif folder.exists() and bodies.stat().st_dev != folder.stat().st_dev:
+            found.append(
+                Warning(
+                    f"{bodies} and {folder} are on different file systems: each piece of an upload is copied between them.",
+                    hint="Put both on the same file system, and uploads through nginx get quicker.",
+                    id="conversions.W021",
+                )
+            )
+    return found

@@ -13,12 +13,13 @@ from django.db.models import Max
 from django.utils import timezone
 
 from . import uploads
-from .models import Upload
+from .models import Conversion, Upload
 from .problems import RefusedError
 from .states import ACTIVE, State
 
 logger = logging.getLogger(__name__)
 
+VIEW_SECONDS = 24 * 3600
 ORPHAN_SECONDS = 3600  #: a folder is there before its row is seen
 _FOLDER = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}")
 
@@ -39,6 +40,7 @@ def sweep() -> int:
                 logger.info("upload %s of %s removed: it had expired", upload.pk, upload.owner_id)
     _remove_orphans()
     _remove_bodies()
+    _remove_views()
     return removed
 
 
@@ -77,3 +79,14 @@ def _remove_bodies() -> None:
         with contextlib.suppress(OSError):
             if re.fullmatch(r"\d{10}", path.name) and time.time() - path.lstat().st_mtime > ORPHAN_SECONDS:
                 path.unlink()
+
+
+def _remove_views() -> None:
+    """Views on odd OVAs (ova_view.py) that no conversion has needed for long; the next one makes its own anew."""
+    folder: Path = settings.DATA_DIR / "views"
+    if not folder.is_dir() or Conversion.objects.filter(state__in=[*ACTIVE, State.QUEUED]).exists():
+        return
+    for view in folder.iterdir():
+        with contextlib.suppress(OSError):
+            if time.time() - view.lstat().st_mtime > VIEW_SECONDS:
+                shutil.rmtree(view)

@@ -262,6 +262,32 @@ def test_bytes_without_a_row_are_swept_after_a_while(sender: Any, settings: Any)
     assert not folder.exists() and other.exists(), "only what looks like an upload"
 
 
+def test_views_that_nobody_needs_are_swept(sender: Any, settings: Any, tmp_path: Path, charlie: Any) -> None:
+    settings.DATA_DIR = tmp_path
+    view = tmp_path / "views" / "1"
+    view.mkdir(parents=True)
+    (view / "disk1.vmdk").write_bytes(b"x")
+    os.utime(view, (time.time() - 90_000,) * 2)
+    conversion = Conversion.objects.create(name="web01", owner=charlie, plan_json={}, state=State.RUNNING)
+    sweeper.sweep()
+    assert view.exists()
+    Conversion.objects.filter(pk=conversion.pk).update(state=State.FAILED)
+    sweeper.sweep()
+    assert not view.exists()
+
+
+def test_what_a_killed_nginx_left_is_swept(sender: Any, env: Any, tmp_path: Path) -> None:
+    (tmp_path / "bodies").mkdir()
+    old, new, other = (tmp_path / "bodies" / name for name in ("0000000001", "0000000002", "notes"))
+    for path in (old, new, other):
+        path.write_bytes(b"x")
+    for path in (old, other):
+        os.utime(path, (time.time() - 7200,) * 2)
+    env(upload_body_dir=tmp_path / "bodies")
+    sweeper.sweep()
+    assert not old.exists() and new.exists() and other.exists()
+
+
 def test_a_fault_with_one_upload_does_not_stop_the_others(
     sender: Any, disk: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
