@@ -75,8 +75,8 @@ def say(text: str) -> None:
 
 def listen(env: Environment) -> socket.socket:
     """Raises OSError."""
-    family, _, _, _, address = socket.getaddrinfo(env.bind, env.port, type=socket.SOCK_STREAM)[0]
-    return socket.create_server(address, family=family, backlog=1024)  # type: ignore[arg-type]
+    family = socket.AF_INET6 if ":" in env.bind else socket.AF_INET
+    return socket.create_server((env.bind, env.port), family=family, backlog=1024)
 
 
 def parts(env: Environment, listener: socket.socket) -> list[Part]:
