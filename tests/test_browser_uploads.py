@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.ova_files import make_ovf, make_tar
+from tests.ova_files import END, good_members, header, make_ovf, make_tar, padded
 from tests.running import Site
 from tests.test_browser_wizard import Page, picture
+from tests.test_ova import record, zipped
 from tests.test_upload_site import item, kill_web, make_ova, sha256, uploads, wait
 from tests.test_whole_way import LONG, boots_to_login, download
 
@@ -110,6 +111,58 @@ def test_over_the_quota_nothing_is_sent(tab: Page, tmp_path: Path) -> None:
     page.set_input_files("#files", str(big))
     item(page, "big.raw").get_by_text("Your space for uploads is used up").wait_for()
     tab.check()
+
+
+def big_ova(path: Path, style: str, described: bytes) -> Path:
+    """An OVA of more than 9 GiB, most of it holes, with its OVF at the end."""
+    size = 9 << 30
+    with path.open("wb") as file:
+        if style == "pax":
+            said = record(f"size={size}")
+            file.write(header("pax", len(said), b"x") + padded(said) + header("disk1.vmdk", 0))
+        else:
+            file.write(header("disk1.vmdk", b"\x80" + size.to_bytes(11, "big")))
+        file.seek(size, os.SEEK_CUR)
+        file.write(header("web01.ovf", len(described)) + padded(described) + END)
+    return path
+
+
+@pytest.mark.parametrize("style", ["pax", "base-256"])
+def test_a_large_ova_is_judged_by_its_headers_within_seconds(tab: Page, tmp_path: Path, style: str) -> None:
+    good = big_ova(tmp_path / "good.ova", style, make_ovf())
+    bad = big_ova(tmp_path / "bad.ova", style, make_ovf(disks=["gone.vmdk"]))
+    page = tab.page
+    page.goto("/uploads/")
+    page.set_input_files("#files", [str(good), str(bad)])
+    row = item(page, "good.ova")
+    row.get_by_text("Debian GNU/Linux 12, BIOS", exact=False).wait_for(timeout=15_000)
+    row.get_by_text("Your space for uploads is used up").wait_for()
+    item(page, "bad.ova").get_by_text("“gone.vmdk”", exact=False).wait_for(timeout=15_000)
+
+
+def test_a_zip_is_judged_by_its_table(tab: Page, tmp_path: Path) -> None:
+    for name, members in (("good.ova", good_members()), ("bad.ova", {"x.ovf": make_ovf(disks=["gone.vmdk"])})):
+        (tmp_path / name).write_bytes(zipped(members))
+    page = tab.page
+    page.goto("/uploads/")
+    page.set_input_files("#files", str(tmp_path / "bad.ova"))
+    item(page, "bad.ova").get_by_text("“gone.vmdk”", exact=False).wait_for(timeout=15_000)
+    item(page, "bad.ova").get_by_text("Not sent", exact=False).wait_for()
+    page.set_input_files("#files", str(tmp_path / "good.ova"))
+    item(page, "good.ova").get_by_text("Debian GNU/Linux 12, BIOS", exact=False).wait_for(timeout=15_000)
+
+
+def test_an_ovf_and_its_disks_are_sent_as_one_machine(tab: Page, site: Site, tmp_path: Path) -> None:
+    described = make_ovf(disks=["my disk.vmdk"])
+    subprocess.run(["qemu-img", "create", "-q", "-f", "vmdk", tmp_path / "my disk.vmdk", "10M"], check=True)
+    (tmp_path / "web03.ovf").write_bytes(described)
+    page = tab.page
+    page.goto("/uploads/")
+    page.set_input_files("#files", [str(tmp_path / "web03.ovf"), str(tmp_path / "my disk.vmdk")])
+    for name in ("web03.ovf", "my disk.vmdk"):
+        item(page, name).get_by_text("You may close this page.", exact=False).wait_for(timeout=30_000)
+    (ovf,) = uploads(site, "web03.ovf")
+    assert (ovf.parent / "my disk.vmdk").is_file()
 
 
 def test_two_tabs_send_a_file_once(tab: Page, site: Site, ova: Path, tmp_path: Path) -> None:
