@@ -359,6 +359,14 @@ def test_all_of_a_batch_is_cancelled_and_what_failed_retried(browser: Any, ready
     assert b"Move" in browser.get("/batches/").content
 
 
+def test_a_conversion_leads_to_its_batch(browser: Any, ready: Draft) -> None:
+    start(browser, ready)
+    batch, conversion = Batch.objects.get(), Conversion.objects.first()
+    assert conversion
+    assert f'href="/batches/{batch.pk}/"' in browser.get(f"/conversions/{conversion.pk}/").content.decode()
+    assert b'href="/batches/"' in browser.get("/sources/").content
+
+
 def test_a_requester_sees_only_own_batches(browser: Any, log_in: Any, charlie: Any, ready: Draft) -> None:
     start(browser, ready)
     batch = Batch.objects.get()
