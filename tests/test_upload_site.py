@@ -14,8 +14,8 @@ import pytest
 import requests
 from tusclient import client as tusclient
 
-from tests.running import Site
 from tests.ova_files import make_ovf
+from tests.running import Site
 
 
 def make_ova(folder: Path, size: int, name: str = "web01.ova", seed: int = 1) -> Path:
