@@ -23,12 +23,14 @@ wanted_packages() { # section ...
     done
 }
 
+is_installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
+
 missing_packages() {
     local package
     for package in $(wanted_packages "$@"); do
-        [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || echo "$package"
+        is_installed "$package" || echo "$package"
     done
-    compgen -G '/boot/vmlinuz-*' >/dev/null || echo linux-image-cloud-amd64
+    compgen -G '/boot/vmlinuz-*' >/dev/null || is_installed linux-image-cloud-amd64 || echo linux-image-cloud-amd64
     command -v node >/dev/null || echo nodejs
     command -v npm >/dev/null || echo npm
 }
@@ -56,9 +58,13 @@ install_packages() { # section ...
         as_root chmod 0755 $policy
         trap 'as_root rm -f /usr/sbin/policy-rc.d' EXIT
     fi
-    as_root apt-get -qq update
     # shellcheck disable=SC2086  (a list of words)
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $missing >/dev/null
+    if ! { as_root apt-get -qq update &&
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $missing; } \
+        >.cache/apt.log 2>&1; then
+        tail -n 20 .cache/apt.log >&2
+        fail "Debian's packages could not be installed: see .cache/apt.log"
+    fi
     if [ -n "$ours" ]; then
         as_root rm -f $policy
         trap - EXIT
