@@ -6,6 +6,7 @@ from .base import Store
 
 STORES = {
     "local": "conversions.stores.local.LocalStore",
+    "s3": "conversions.stores.s3.S3Store",
 }
 
 
