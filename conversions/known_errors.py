@@ -397,6 +397,17 @@ def killed(number: int) -> Problem:
     )
 
 
+_VAGUE = ("appliance-failed", "io-error", "program-missing")
+_AT_THE_SOURCE = (
+    "vddk-thumbprint",
+    "login-refused",
+    "vddk-missing",
+    "host-key-changed",
+    "ssh-refused",
+    "session-ended",
+)
+
+
 def diagnose(
     errors: Sequence[str],
     tail: Sequence[str],
@@ -408,6 +419,10 @@ def diagnose(
     said = "\n".join(errors)
     # virt-v2v's own words first: the lines around them come from many programs, and some of them are harmless.
     problem = _match(CATALOGUE, said, phase) or _match(CATALOGUE, "\n".join(tail), phase)
+    if problem and problem.code in _VAGUE:
+        # The helper machine ends too when the source shuts the door; who did that stands in nbdkit's lines above.
+        behind = _match([known for known in CATALOGUE if known.problem.code in _AT_THE_SOURCE], "\n".join(tail), phase)
+        problem = behind or problem
     if exit_code < 0 and (problem is None or not errors):
         return killed(-exit_code)
     if problem:

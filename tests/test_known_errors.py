@@ -116,3 +116,10 @@ def test_there_is_always_a_diagnosis(errors: list[str], tail: list[str], code: i
     problem = diagnose(errors, tail, exit_code=code)
     assert problem.title
     assert problem.text
+
+
+def test_what_the_source_said_stands_behind_the_helper_machines_end() -> None:
+    said = ["libguestfs error: appliance closed the connection unexpectedly, see earlier error messages"]
+    tail = ["nbdkit: vddk[1]: error: VixDiskLib_ConnectEx: the thumbprint does not match: Permission denied", "bye"]
+    assert diagnose(said, tail, exit_code=1).code == "vddk-thumbprint"
+    assert diagnose(said, ["bye"], exit_code=1).code == "appliance-failed"

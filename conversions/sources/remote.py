@@ -32,7 +32,7 @@ class RemoteForm(forms.Form):
     power_off = forms.BooleanField(
         required=False,
         label="Switch it off hard when it has not shut down by then",
-        help_text="Like pulling the plug: what is not saved inside is lost. Otherwise the conversion fails and the guest runs on.",
+        help_text="Like pulling the plug: what is not saved inside is lost. Otherwise the conversion fails and it runs on.",
     )
     start_again = forms.BooleanField(
         required=False, label="Start it again at the source if the conversion fails or is cancelled"

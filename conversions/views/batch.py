@@ -31,7 +31,11 @@ def batch_of(pk: int) -> Batch:
 @require_safe
 @allowed("conversions.use")
 def collection(request: HttpRequest) -> HttpResponse:
-    rows = visible_to(request.user, Batch.objects.select_related("owner")).annotate(size=Count("conversions")).order_by("-id")
+    rows = (
+        visible_to(request.user, Batch.objects.select_related("owner"))
+        .annotate(size=Count("conversions"))
+        .order_by("-id")
+    )
     page = Paginator(rows, 50).get_page(request.GET.get("page"))
     for batch in page.object_list:
         batch.told = _counts(batch)
