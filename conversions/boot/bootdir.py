@@ -71,6 +71,7 @@ class Trial:
     os_family: str | None = None
     accelerator: Literal["kvm", "tcg"] = "tcg"
     every: float = 5.0  #: seconds between two pictures
+    stay: float = 0.0  #: seconds to stay up after a good verdict, for somebody who wants to talk to the console
     steady: float = 60.0  #: seconds that a picture must stay the same to count as "the system waits for somebody"
     limits: Limits = field(default_factory=Limits)
     notes: tuple[str, ...] = ()  #: what is not as in the manifest, and why

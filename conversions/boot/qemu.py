@@ -62,7 +62,15 @@ def firmware_for(trial: Trial) -> Firmware | None:
 def command(trial: Trial, firmware: Firmware | None, program: str = "qemu-system-x86_64") -> list[str]:
     """The whole command line, with paths as they are inside the sandbox."""
     smm = "on" if trial.secure_boot else "off"
-    argv = [program, "-name", f"guest={trial.name}", "-nodefaults", "-no-user-config", "-display", "none"]
+    argv = [
+        program,
+        "-name",
+        f"guest={trial.name},debug-threads=on",
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+    ]
     argv += ["-machine", f"{trial.machine},smm={smm},usb=off,graphics=on,vmport=off"]
     if trial.accelerator == "kvm":
         argv += ["-accel", "kvm", "-cpu", "host"]
@@ -70,6 +78,7 @@ def command(trial: Trial, firmware: Firmware | None, program: str = "qemu-system
         # Five-level page tables confuse older kernels, and no KubeVirt node offers them by default.
         argv += ["-accel", "tcg,thread=multi,tb-size=256", "-cpu", "max,la57=off"]
     argv += ["-smp", str(trial.cpus), "-m", f"{trial.memory // 2**20}M", "-rtc", "base=utc", "-boot", "strict=on"]
+    argv += ["-no-shutdown"]  # a guest that switched itself off leaves its last picture
     argv += ["-chardev", "stdio,id=monitor,signal=off", "-mon", "chardev=monitor,mode=control"]
     argv += ["-chardev", f"socket,id=serial,path={WORK}/serial.sock,server=on,wait=off,logfile={WORK}/serial"]
     argv += ["-device", "isa-serial,chardev=serial"]

@@ -1,5 +1,6 @@
 """Pictures of the screen: read as QEMU writes them (PPM), compared, looked at, written as PNG.  No library: pixels only."""
 
+import re
 import struct
 import zlib
 from collections import Counter
@@ -9,6 +10,7 @@ from functools import cached_property
 #: A blinking cursor or a clock changes less than this part of the picture.
 _STILL = 0.003
 _TEXT_COLUMNS, _TEXT_ROWS = 80, 25
+_HEAD = re.compile(rb"P6\s+([0-9]{1,5})\s+([0-9]{1,5})\s+255\s")
 
 
 @dataclass(frozen=True)
@@ -20,13 +22,13 @@ class Picture:
     @classmethod
     def from_ppm(cls, data: bytes) -> "Picture":
         """QEMU's own: "P6", width, height, 255.  Raises ValueError for anything else."""
-        head = data[:64].split(None, 4)
-        if len(head) < 5 or head[0] != b"P6" or head[3] != b"255":
+        head = _HEAD.match(data)
+        if head is None:
             raise ValueError("not a picture of QEMU")
         width, height = int(head[1]), int(head[2])
         if not (0 < width <= 8192 and 0 < height <= 8192):
             raise ValueError("not a picture of QEMU")
-        pixels = data[len(data) - width * height * 3 :]
+        pixels = data[head.end() : head.end() + width * height * 3]
         if len(pixels) != width * height * 3:
             raise ValueError("half a picture")
         return cls(width, height, pixels)

@@ -6,11 +6,12 @@ import os
 import shutil
 import subprocess
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ..problems import RefusedError
+from ..agent import processes
+from ..problems import Problem, RefusedError
 from . import qemu, shut_in, verdict
 from .bootdir import BootDir, Outcome, State, Trial
 from .monitor import Monitor, MonitorGoneError
@@ -18,6 +19,7 @@ from .screen import Picture, text_of
 
 _TAIL = 65536  #: bytes of the console's end that are judged
 _VGA_TEXT = 0xB8000
+STAYING = "It is up, and stays so for a while."
 
 
 def run(folder: BootDir) -> Outcome:
@@ -26,30 +28,39 @@ def run(folder: BootDir) -> Outcome:
     shutil.rmtree(folder.tmp, ignore_errors=True)
     folder.tmp.mkdir(mode=0o700)
     started = time.monotonic()
-    before = [fingerprint(Path(disk.path), trial.limits.fingerprint) for disk in trial.disks]
-    observer = _Observer(trial, folder)
     try:
+        before = _fingerprints(trial)
+        observer = _Observer(trial, folder)
         outcome = observer.outcome(observer.watch())
+        after = _fingerprints(trial)
+        prints = [{"path": path, "before": text, "after": after.get(path)} for path, text in before.items()]
+        outcome = replace(outcome, fingerprints=tuple(prints))
     except RefusedError as refused:
-        outcome = Outcome(
-            "not-possible",
-            None,
-            refused.problem.title,
-            refused.problem.text,
-            refused.problem.action,
-            time.monotonic() - started,
-        )
+        told = refused.problem
+        outcome = Outcome("not-possible", None, told.title, told.text, told.action, time.monotonic() - started)
     finally:
         shutil.rmtree(folder.tmp, ignore_errors=True)
         (folder.path / "serial.sock").unlink(missing_ok=True)
-    after = [fingerprint(Path(disk.path), trial.limits.fingerprint) for disk in trial.disks]
-    prints = tuple(
-        {"path": disk.path, "before": one, "after": two}
-        for disk, one, two in zip(trial.disks, before, after, strict=True)
-    )
-    outcome = Outcome(**{**outcome.__dict__, "fingerprints": prints})
     folder.write_outcome(outcome)
     return outcome
+
+
+def _fingerprints(trial: Trial) -> dict[str, str]:
+    found = {}
+    for disk in trial.disks:
+        try:
+            found[disk.path] = fingerprint(Path(disk.path), trial.limits.fingerprint)
+        except OSError as error:
+            raise RefusedError(
+                Problem(
+                    "disk-not-readable",
+                    "A converted disk cannot be read",
+                    f"{disk.path}: {error.strerror}.",
+                    "Look whether it was moved or deleted; otherwise convert again.",
+                ),
+                status=409,
+            ) from error
+    return found
 
 
 def fingerprint(path: Path, most: int) -> str:
@@ -103,16 +114,20 @@ class _Observer:
         self.command = qemu.command(self.trial, firmware)
         process = shut_in.start(self.command, self.trial, self.folder)
         try:
-            return self._watch(Monitor(process))
+            return self._watch(Monitor(process), process.pid)
         except MonitorGoneError:
             return self._after_the_end(process)
         finally:
             _end(process)
 
-    def _watch(self, monitor: Monitor) -> str:
+    def _watch(self, monitor: Monitor, pid: int) -> str:
         monitor.greet()
         while True:
-            monitor.poll(self.trial.every)
+            at_work = []
+            for _ in range(10):
+                monitor.poll(self.trial.every / 10)
+                at_work.append(_at_work(pid))
+            self.seen.busy = sum(at_work) >= 8
             self._look(monitor)
             if self.folder.cancel.exists():
                 return "cancelled"
@@ -121,9 +136,22 @@ class _Observer:
                 State(self.seconds, self._saying(), tuple(p["name"] for p in self.pictures), self._serial_size())
             )
             if found is not None:
+                self._stay(monitor, found)
                 return found
             if self._serial_size() > self.trial.limits.serial:
                 return "undecided"
+
+    def _stay(self, monitor: Monitor, found: str) -> None:
+        """Keeps a guest that came up for a while; the verdict stands, whatever happens then."""
+        until = time.monotonic() + (self.trial.stay if verdict.WORDS[found][0] else 0)
+        while time.monotonic() < until and not self.folder.cancel.exists():
+            state = State(self.seconds, STAYING, tuple(p["name"] for p in self.pictures), self._serial_size())
+            self.folder.write_state(state)
+            try:
+                monitor.poll(1)
+                self._look_at_screen(monitor)
+            except MonitorGoneError:
+                return
 
     def _after_the_end(self, process: "subprocess.Popen[bytes]") -> str:
         """QEMU ended: by the guest's own wish, or because it could not start."""
@@ -170,12 +198,13 @@ class _Observer:
         self.last = picture
         self.seen.still = 0.0 if picture.is_blank else time.monotonic() - self.changed_at
         self.seen.stop_screen = picture.is_stop_screen
-        # The first picture is the firmware's own.
-        self.seen.changed = self.shown >= 2
 
     def _read_texts(self) -> None:
         self.seen.serial = _tail(self.folder.serial, 0)
         self.seen.firmware = _tail(self.folder.firmware, self.firmware_from)
+        # SeaBIOS says when it hands over; UEFI shows its logo first, and then it is the guest that shows something.
+        handed_over = "Booting from" in self.seen.firmware
+        self.seen.changed = self.shown >= (1 if handed_over else 2)
 
     def _serial_size(self) -> int:
         return _size(self.folder.serial)
@@ -210,6 +239,17 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     for stream in (process.stdin, process.stdout):
         if stream is not None:
             stream.close()
+
+
+def _at_work(pid: int) -> bool:
+    """Whether one of the guest's processors is running or wants to: a guest that waits for somebody sleeps."""
+    for child in processes.descendants(pid):
+        for task in Path(f"/proc/{child}/task").glob("*"):
+            with contextlib.suppress(OSError):
+                name, _, rest = (task / "stat").read_text().partition("(")[2].rpartition(")")
+                if name.startswith("CPU ") and rest.split()[0] == "R":
+                    return True
+    return False
 
 
 def _size(path: Path) -> int:

@@ -99,8 +99,8 @@ _BAD: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
             "boot-loader",
             (
                 r"grub rescue>",
-                r"^error: (?:no such|unknown filesystem|disk .{1,60} not found|file .{1,200} not found)",
-                r"Minimal BASH-like line editing",
+                r"^grub> ?\Z",
+                r"Entering rescue mode\.\.\.",
                 r"^LI\Z",
                 r"Missing operating system",
                 r"Error loading operating system",
@@ -137,6 +137,7 @@ class Seen:
     off: bool = False  #: the guest switched itself off
     changed: bool = False  #: the screen showed something beside the firmware
     still: float = 0.0  #: seconds that the screen has been the same, and not blank
+    busy: bool = False  #: its processors were at work nearly all the time of late
     stop_screen: bool = False
     seconds: float = 0.0
     os_family: str | None = None
@@ -157,9 +158,10 @@ def judge(seen: Seen, trial: Trial) -> str | None:
         return "no-bootable-device"
     if seen.resets >= LOOP:
         return "boot-loop"
-    if seen.stop_screen and seen.still >= 10 and seen.os_family != "linux":
+    if seen.stop_screen and seen.still >= min(10, trial.steady) and seen.os_family != "linux":
         return "stop-code"
-    if seen.changed and seen.still >= trial.steady:
+    # A kernel that unpacks itself shows the boot loader's last picture for a minute under emulation, and is at work.
+    if seen.changed and seen.still >= trial.steady * (3 if seen.busy else 1):
         return "boot-loader" if _in_boot_loader(seen) else "steady"
     if seen.seconds >= trial.limits.wall:
         return "undecided"
@@ -168,7 +170,7 @@ def judge(seen: Seen, trial: Trial) -> str | None:
 
 def _in_boot_loader(seen: Seen) -> bool:
     """A steady picture that is still the boot loader's or the firmware's."""
-    return bool(re.search(r"SeaBIOS|Booting from|GNU GRUB|grub>|iPXE|Booting .{1,80}\.\.\.\s*\Z", seen.screen))
+    return bool(re.search(r"GNU GRUB|grub>|iPXE|Booting .{1,80}\.\.\.\s*\Z", seen.screen))
 
 
 def _plain(text: str) -> str:
@@ -221,11 +223,13 @@ def suggestions(verdict: str, trial: Trial, seen: Seen) -> tuple[Suggestion, ...
                 {"secure_boot": False},
             )
         )
-    has_other_bus = any(disk.bus != "sata" for disk in trial.disks)
+    all_on_sata = all(disk.bus == "sata" for disk in trial.disks)
+    if all_on_sata:
+        bus = Suggestion("Disks on virtio", "virt-v2v prepares guests for virtio where it can.", {"bus": "virtio"})
     at_firmware = verdict in ("no-bootable-device", "boot-loader")
     if at_firmware:
         found.append(firmware)
-    if has_other_bus:
+    if not all_on_sata or verdict == "no-root-disk":
         found.append(bus)
     if not at_firmware and verdict != "no-root-disk":
         found.append(firmware)
