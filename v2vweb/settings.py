@@ -59,8 +59,8 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = ENV.https
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 
+# Without "daphne": as an app it only changes runserver, and costs every command 0.3 s (v2vweb/web.py runs it).
 INSTALLED_APPS = [
-    "daphne",  # before staticfiles (daphne.E001)
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",

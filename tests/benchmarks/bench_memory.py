@@ -2,10 +2,9 @@
 
 import asyncio
 import http.client
-import time
 
 from tests.benchmarks.measuring import memory_mib, report
-from tests.benchmarks.viewers import Server, view
+from tests.benchmarks.viewers import Server, open_viewer, write
 
 PAGES = ["/", "/?state=failed", "/new/", "/system/", "/account/tokens/", "/api/v1/conversions", "/login/"]
 VIEWERS = 1000
@@ -26,24 +25,14 @@ def look(server: Server, times: int) -> None:
 
 
 async def watch(server: Server) -> None:
-    opened = asyncio.Semaphore(0)
-    tasks = []
-    for number in range(VIEWERS):
-        tasks.append(asyncio.create_task(view(server, "lazy", [0], [], opened)))
-        if number % 50 == 0:
-            await asyncio.sleep(0.02)
-    for _ in tasks:
-        await opened.acquire()
-    with server.log.open("a") as log:
-        for number in range(250):
-            log.write(f"{number} {time.time():.4f} {'x' * 100}\n")
-            log.flush()
-            await asyncio.sleep(0.02)
+    doors = asyncio.Semaphore(40)
+    late: list[float] = []
+    viewers = await asyncio.gather(*(open_viewer(server, "lazy", late, doors) for _ in range(VIEWERS)))
+    await write(server.log, 50, 5)
     await asyncio.sleep(1)
     report(f"web process with {VIEWERS} log viewers", memory_mib(server.process.pid), "MiB")
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    for viewer in viewers:
+        viewer.transport.abort()
     await asyncio.sleep(2)
 
 
