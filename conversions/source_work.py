@@ -73,7 +73,7 @@ class SourceWorker:
         plan = conversion.plan
         if not get_source(plan.source.kind).is_saved:
             return True
-        work = self._work_of(conversion, plan)
+        work = self._work_of(conversion)
         if work.problem:
             raise RefusedError(Problem(**work.problem))
         if work.ready:
@@ -97,7 +97,10 @@ class SourceWorker:
         del self._looks[key]
         return self._conclude(work, saved, plan, look)
 
-    def _work_of(self, conversion: Conversion, plan: Plan) -> SourceWork:
+    def _work_of(self, conversion: Conversion) -> SourceWork:
+        # Looked for first without a transaction: one that may write takes the database's only lock, four times a second.
+        if found := SourceWork.objects.filter(conversion=conversion, attempt=conversion.attempt).first():
+            return found
         with transaction.atomic():
             work, is_new = SourceWork.objects.get_or_create(conversion=conversion, attempt=conversion.attempt)
             if is_new:

@@ -62,7 +62,9 @@ def _walls(trial: Trial, folder: BootDir) -> list[str]:
     return sandbox.walls(Path(os.path.realpath(trial.disks[0].path)), more)
 
 
-def why_not(folder: BootDir) -> str:
+def why_not(folder: BootDir, code: int | None) -> str:
     """The first complaint of QEMU or of the sandbox."""
     lines = folder.qemu_log.read_text(errors="replace")[:4000].splitlines()
-    return next((line for line in lines if line.strip() and "warning:" not in line), "it gave no reason")
+    return next(
+        (line for line in lines if line.strip() and "warning:" not in line), f"it gave no reason (exit code {code})."
+    )

@@ -100,6 +100,7 @@ class _Observer:
         self.shown = 0  #: different pictures that were not blank
         self.command: list[str] = []
         self.firmware_from = 0
+        self.exit_code: int | None = None
         self.started = time.monotonic()
 
     @property
@@ -156,6 +157,7 @@ class _Observer:
     def _after_the_end(self, process: "subprocess.Popen[bytes]") -> str:
         """QEMU ended: by the guest's own wish, or because it could not start."""
         process.wait(10)
+        self.exit_code = process.returncode
         self._read_texts()
         if self.seen.off or self.pictures:
             self.seen.off = True
@@ -219,7 +221,7 @@ class _Observer:
     def outcome(self, found: str) -> Outcome:
         words = verdict.words(found, self.seen)
         if found == "not-possible":
-            words["text"] = f"QEMU did not start: {shut_in.why_not(self.folder)[:300]}"
+            words["text"] = f"QEMU did not start: {shut_in.why_not(self.folder, self.exit_code)[:300]}"
         return Outcome(
             verdict=found,
             **words,
