@@ -54,7 +54,7 @@ class Environment(BaseSettings):
         "", validation_alias="DATABASE_URL", repr=False, description="PostgreSQL instead of SQLite."
     )
     redis_url: str = Field(
-        "", validation_alias="REDIS_URL", repr=False, description="Redis as the bell between processes."
+        "", validation_alias="REDIS_URL", repr=False, description="Redis as Channels' layer between processes."
     )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
