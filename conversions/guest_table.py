@@ -43,7 +43,7 @@ class Question:
         sort = data.get("sort", "")
         page = data.get("page", "")
         return cls(
-            text=data.get("q", "").strip()[:200],
+            text=data.get("q", "").replace("\0", "").strip()[:200],
             power=data.get("power", "") if data.get("power") in POWERS else "",
             worst=data.get("concerns", "") if data.get("concerns") in WORST else "",
             sort=sort.lstrip("-") if sort.lstrip("-") in SORTS else "name",

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from tests.running import PROJECT
@@ -73,15 +74,20 @@ ROWS = ["test_api.py", "test_board.py", "test_drafts.py", "test_tokens.py"]
 def test_what_the_rows_tests_expect_holds_on_postgresql_too(postgresql: str) -> None:
     files = [f"tests/{name}" for name in ROWS if (PROJECT / "tests" / name).exists()]
     assert len(files) >= 3
+    # Without this process's own settings: pytest-django would read Django's before the inner conftest can choose others.
+    mine = {name: text for name, text in os.environ.items() if not name.startswith(("V2VWEB_", "DJANGO_"))}
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-m", "not real and not browser", *files],
+        [sys.executable, "-m", "pytest", "-q", "-m", "not real and not browser", "--reuse-db", *files],
         cwd=PROJECT,
-        env=os.environ | {"V2VWEB_TEST_DATABASE_URL": postgresql},
+        env=mine | {"V2VWEB_TEST_DATABASE_URL": postgresql},
         capture_output=True,
         text=True,
         timeout=400,
     )
     assert done.returncode == 0, done.stdout[-6000:]
+    with psycopg.connect(postgresql) as connection:  # that it was there and not beside it
+        names = {name for (name,) in connection.execute("SELECT datname FROM pg_database")}
+    assert any(name.startswith("test_") for name in names)
 
 
 def test_web_and_conductor_work_on_postgresql_with_redis(postgresql: str, redis: str, make_site: Any) -> None:

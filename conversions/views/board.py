@@ -45,7 +45,7 @@ class Filter:
         state, sort = request.GET.get("state", ""), request.GET.get("sort", "-id")
         return cls(
             state=state if state in (*State, "active") else "",
-            text=request.GET.get("q", "").strip()[:200],
+            text=request.GET.get("q", "").replace("\0", "").strip()[:200],
             mine=request.GET.get("owner") == "mine",
             sort=sort if sort.removeprefix("-") in SORTS else "-id",
         )
