@@ -1,6 +1,5 @@
 """Amounts as Kubernetes writes them: "2Gi", "1500m", "1e3"."""
 
-import math
 import re
 from typing import Any
 
@@ -23,26 +22,13 @@ def quantity_value(value: Any) -> float | None:
     if suffix[:1] in ("e", "E") and len(suffix) > 1 and suffix != "Ei":
         exponent = int(suffix[1:])
         return float(number) * 10.0**exponent if abs(exponent) <= 30 else None
-    if number.lstrip("+-").isdigit() and suffix in (
-        "",
-        "Ki",
-        "Mi",
-        "Gi",
-        "Ti",
-        "Pi",
-        "Ei",
-        "k",
-        "M",
-        "G",
-        "T",
-        "P",
-        "E",
-    ):
-        return int(number) * int(_FACTORS.get(suffix, 1))  # whole numbers stay exact
-    return float(number) * _FACTORS.get(suffix, 1)
+    factor = _FACTORS.get(suffix, 1)
+    if number.lstrip("+-").isdigit() and isinstance(factor, int):
+        return int(number) * factor  # whole numbers stay exact
+    return float(number) * factor
 
 
 def quantity(size: int) -> str:
     """Bytes as Kubernetes writes them, rounded up to whole MiB."""
-    mib = math.ceil(size / 2**20)
+    mib = -(-size // 2**20)
     return f"{mib // 1024}Gi" if mib % 1024 == 0 and mib else f"{mib}Mi"
