@@ -23,6 +23,7 @@ class NetworksForm(TargetForm):
         keep = {"namespace", *(field for field, _ in self.networks)}
         for name in [name for name in self.fields if name not in keep]:
             del self.fields[name]
+        self.order_fields([*(field for field, _ in self.networks), "namespace"])
 
 
 class StorageForm(TargetForm):
@@ -63,6 +64,11 @@ class BatchOptionsForm(OptionsForm):
         if not any(guest.power == "on" for guest in guests):
             for name in (*_ABOUT_RUNNING, "keep_running"):
                 del self.fields[name]
+
+    @property
+    def disk_fields(self) -> list[forms.BoundField]:
+        """What is asked about the disks that are made."""
+        return [self[name] for name in get_output("files").form_class.base_fields]
 
     def typed_names(self) -> dict[str, str]:
         """What was typed as a guest's own name: guest id -> name."""

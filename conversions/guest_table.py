@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from django.core.paginator import Page, Paginator
 from django.db.models import F, IntegerField, QuerySet
 from django.db.models.fields.json import KT
-from django.db.models.functions import Cast
+from django.db.models.functions import Cast, Lower
 
 from .models import InventoryGuest, SavedSource
 
@@ -80,7 +80,8 @@ def guests(saved: SavedSource, question: Question) -> QuerySet[InventoryGuest]:
         sort_memory=Cast(KT("record__memory"), IntegerField()) / 1048576,
         sort_host=KT("record__host"),
     ) if SORTS[question.sort].startswith("sort_") else rows  # fmt: skip
-    order = F(SORTS[question.sort])
+    # Names as people sort them: databases put all capitals before the small letters.
+    order = Lower("name") if question.sort == "name" else F(SORTS[question.sort])
     return rows.order_by(order.desc(nulls_last=True) if question.descending else order.asc(nulls_last=True), "id")
 
 

@@ -1,5 +1,6 @@
 """The wizard's step about the guest's new home: what a person may say, and nothing that has to be said."""
 
+from dataclasses import replace
 from typing import Any
 
 from django import forms
@@ -12,9 +13,18 @@ from .sources.base import FormProblem
 GIB = 1024**3
 
 
-def _name(label: str, **kwargs: Any) -> forms.CharField:
+def _name(label: str, *, choices: str = "", **kwargs: Any) -> forms.CharField:
+    """A field for a name; `choices` is the id of a <datalist> on the page."""
     attrs = {"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}
+    if choices:
+        attrs |= {"list": choices}
     return forms.CharField(label=label, required=False, widget=forms.TextInput(attrs=attrs), max_length=253, **kwargs)
+
+
+_ABOUT_NETWORKS = (
+    "“pod” for the cluster's own network, “ignore” for no card, or a Multus network as “namespace/name”. "
+    "Empty: the cluster's own for the first card, no connection for the others."
+)
 
 
 class TargetForm(forms.Form):
@@ -63,8 +73,9 @@ class TargetForm(forms.Form):
             words = "the guest's network" if key == "*" else key
             self.fields[field] = _name(
                 f"Network: {words}",
-                help_text="“pod” for the cluster's own network, “ignore” for no card, or a Multus network as “namespace/name”. "
-                "Empty: the cluster's own for the first card, no connection for the others.",
+                choices="network-choices",
+                # Once is enough: many guests can have many networks.
+                help_text=_ABOUT_NETWORKS if number == 0 else "",
             )
 
     def clean(self) -> dict[str, Any]:
@@ -72,8 +83,13 @@ class TargetForm(forms.Form):
         try:
             Target.from_settings(self.settings(cleaned))
         except RefusedError as error:
-            name = self._field_of(error.field or "")
-            self.add_error(name if name in self.fields else None, FormProblem(error.problem))
+            path = error.field or ""
+            name = self._field_of(path)
+            if name in self.fields:  # the message stands beside it: no need to say where
+                said = error.problem.text.removeprefix(f"{path}: ")
+                self.add_error(name, FormProblem(replace(error.problem, text=said[:1].upper() + said[1:])))
+            else:
+                self.add_error(None, FormProblem(error.problem))
         return cleaned
 
     def _field_of(self, path: str) -> str:

@@ -3,8 +3,7 @@
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from django.template.defaultfilters import filesizeformat
-
+from .problems import size_words
 from .states import PHASE_WORDS, Phase, State
 
 if TYPE_CHECKING:
@@ -102,17 +101,17 @@ def eta_words(low: float, high: float) -> str:
 
 
 def progress_words(progress: dict[str, Any]) -> str:
-    """ "12.3 GB of 40.0 GB, 85.0 MB a second, about 5 to 8 minutes left"; only what is known."""
+    """ "12 GiB of 40 GiB, 85 MiB a second, about 5 to 8 minutes left"; only what is known."""
     done, total = progress.get("bytes_done"), progress.get("bytes_total")
     if done is None:
         return ""
-    parts = [f"{filesizeformat(done)} of {filesizeformat(total)}" if total else f"{filesizeformat(done)} copied"]
+    parts = [f"{size_words(done)} of {size_words(total)}" if total else f"{size_words(done)} copied"]
     if progress.get("rate"):
-        parts.append(f"{filesizeformat(progress['rate'])} a second")
+        parts.append(f"{size_words(int(progress['rate']))} a second")
     eta = progress.get("eta")
     if isinstance(eta, (list, tuple)) and len(eta) == 2:
         parts.append(f"{eta_words(*eta)} left")
-    return ", ".join(parts).replace("\xa0", " ")
+    return ", ".join(parts)
 
 
 def timedelta_words(duration: timedelta | None) -> str:

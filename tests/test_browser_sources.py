@@ -77,7 +77,7 @@ def test_several_guests_of_3000_are_searched_selected_and_started(page: Page, bi
 
     browser.get_by_role("button", name="Move the selected guests").click()
     browser.wait_for_url(re.compile("/networks/$"))
-    browser.get_by_role("textbox", name=re.compile("Network: ")).first.fill("pod")
+    browser.get_by_label(re.compile("Network: ")).first.fill("pod")
     narrow(page, "many-networks")
     page.check()
     page.next("storage")

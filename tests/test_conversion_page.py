@@ -65,8 +65,8 @@ def test_the_time_left_is_a_range(low: int, high: int, words: str) -> None:
 
 def test_only_what_is_known_is_said_of_the_progress() -> None:
     assert progress_words({}) == ""
-    assert progress_words({"bytes_done": 1024}) == "1.0 KB copied"
-    assert progress_words({"bytes_done": 0, "bytes_total": 2048, "eta": None}) == "0 bytes of 2.0 KB"
+    assert progress_words({"bytes_done": 1024}) == "1.0 KiB copied"
+    assert progress_words({"bytes_done": 0, "bytes_total": 2048, "eta": None}) == "0 bytes of 2.0 KiB"
 
 
 # --- states -------------------------------------------------------------------------------------------------------
@@ -93,7 +93,7 @@ def test_a_running_one_shows_bytes_rate_and_time_left_and_its_title(
     )
     text = page(log_in(alice), row)
     assert "<title>50 % · web01 – v2vweb</title>" in text
-    assert "512.0 MB of 1.0 GB, 1.0 MB a second, about 5 to 8 minutes left" in text
+    assert "512 MiB of 1.0 GiB, 1.0 MiB a second, about 5 to 8 minutes left" in text
     assert '<details id="step-copying" open' in text
     assert '<details id="step-checking" data-open="no"' in text
     assert 'data-disk="1"' in text
@@ -142,7 +142,7 @@ def test_a_finished_one_has_its_files_with_sizes_long_after(make_conversion: Any
     )
     text = page(log_in(alice), row)
     assert f'href="/conversions/{row.pk}/files/web01-sda"' in text
-    assert "2.0 KB" in text
+    assert "2.0 KiB" in text
     assert "<title>web01 – v2vweb</title>" in text
     assert "done" in text  # the log's last lines without any script
 

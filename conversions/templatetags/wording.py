@@ -4,8 +4,8 @@ from datetime import timedelta
 from typing import Any
 
 from django import template
-from django.template.defaultfilters import filesizeformat
 
+from ..problems import size_words
 from ..states import State
 from ..wording import STATE_WORDS, progress_words, timedelta_words
 
@@ -50,7 +50,7 @@ def progress(value: dict[str, Any]) -> str:
 
 @register.filter
 def size(value: Any) -> str:
-    return filesizeformat(value).replace("\xa0", " ")
+    return size_words(int(value or 0))
 
 
 FACTS = {

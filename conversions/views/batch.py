@@ -54,6 +54,8 @@ def page(request: HttpRequest, batch: Batch) -> HttpResponse:
     rows = list(batch.conversions.defer("secrets").select_related("owner").order_by("id"))
     for row in rows:
         row.percent = percent(row)  # type: ignore[attr-defined]
+    # What needs somebody stands first: among fifty it would not be seen.
+    rows.sort(key=lambda row: row.state not in (State.FAILED, State.LOST))
     shown = Paginator(rows, PER_PAGE).get_page(request.GET.get("page"))
     going_on = any(row.state in (State.QUEUED, *ACTIVE) for row in rows)
     context: dict[str, Any] = {

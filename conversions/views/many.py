@@ -23,7 +23,7 @@ from ..problems import RefusedError
 from ..selection import STEPS
 from ..target_form import initial_of
 from .sources import bar, source_of
-from .wizard_frame import typed_in, version_of
+from .wizard_frame import root_of, typed_in, version_of, with_device
 
 MOST_TEXT = 1 << 20  #: bytes of a list of guests
 
@@ -218,7 +218,8 @@ def _storage(request: HttpRequest, draft: Draft, saved: SavedSource, guests: lis
 
 def _options(request: HttpRequest, draft: Draft, saved: SavedSource, guests: list[Any]) -> HttpResponse:
     stored = drafts.keys_of(draft)
-    context: dict[str, Any] = {"saved": saved, "guests": guests, "stored_keys": len(stored)}
+    running = [guest.name for guest in guests if guest.power == "on"]
+    context: dict[str, Any] = {"saved": saved, "guests": guests, "stored_keys": len(stored), "running": running}
     if request.method != "POST":
         if request.GET.get("preview"):
             return render(request, "conversions/many/_names.html", {"names": _preview(request.GET, guests)})
@@ -227,8 +228,10 @@ def _options(request: HttpRequest, draft: Draft, saved: SavedSource, guests: lis
         initial = {"batch_name": f"{saved.name}, {timezone.localdate():%d %B %Y}", **typed}
         names = batches.name_all(guests, said.get("template", batches.TEMPLATE), said.get("names"))
         form = BatchOptionsForm(guests=guests, initial=initial)
+        context["root"] = root_of(form["root"].value())
         return _show(request, draft, "options", form=form, names=_lines(names, said.get("names", {})), **context)
-    form = BatchOptionsForm(request.POST, guests=guests)
+    form = BatchOptionsForm(with_device(request.POST), guests=guests)
+    context["root"] = root_of(form["root"].value())
     valid = form.is_valid()
     lines = _lines(getattr(form, "wanted", batches.name_all(guests, batches.TEMPLATE)), form.typed_names())
     keys_lost = bool(form["luks_keys"].data)
@@ -305,7 +308,10 @@ def _review_context(draft: Draft, saved: SavedSource, planned: list[batches.Plan
     return {
         "saved": saved,
         "good": [{"one": one, "command": _command(one)} for one in good],
-        "refused": [one for one in planned if one.problem],
+        # The name stands beside it: no need to say it in the title as well.
+        "refused": [(one, one.problem.title.removeprefix(f"{one.guest.name}: ")) for one in planned if one.problem],
+        "must_shut_down": any(one.problem.code == selection.POWERED_ON for one in planned if one.problem),
+        "warnings": _warnings(good),
         "gone": len(selection.ids_of(draft)) - len(planned),
         "warned": any(one.concerns for one in good),
         "size": size,
@@ -317,6 +323,15 @@ def _review_context(draft: Draft, saved: SavedSource, planned: list[batches.Plan
         "seen": batches.digest(planned),
         "said": draft.data["options"],
     }
+
+
+def _warnings(good: list[batches.Planned]) -> list[tuple[Any, list[str]]]:
+    """Each warning once, with the guests that it is about: fifty guests mostly share theirs."""
+    found: dict[tuple[str, str], tuple[Any, list[str]]] = {}
+    for one in good:
+        for concern in one.concerns:
+            found.setdefault((concern.title, concern.text), (concern, []))[1].append(one.guest.name)
+    return list(found.values())
 
 
 def _command(one: batches.Planned) -> str:

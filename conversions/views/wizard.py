@@ -4,7 +4,7 @@ import shlex
 from typing import Any
 
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse, QueryDict
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
@@ -22,7 +22,7 @@ from ..problems import RefusedError
 from ..sources import SOURCES, get_source
 from ..sources.base import FormProblem
 from .picker import draft_of, picker_of, with_picked
-from .wizard_frame import already_started, following, show, typed_in, version_of
+from .wizard_frame import already_started, following, root_of, show, typed_in, version_of, with_device
 from .wizard_target import target
 
 #: Which step mends a refusal about a field of make_plan().
@@ -145,9 +145,9 @@ def _options(request: HttpRequest, draft: Draft) -> HttpResponse:
     if request.method != "POST":
         form = OptionsForm(initial={"root": typed.get("root", "first"), "boot_test": typed.get("boot_test")})
         output = output_class(initial=typed, prefix="output")
-        return show(request, draft, "options", form=form, output=output, root=_root(form["root"].value()), **shown)
-    form, output = OptionsForm(_with_device(request.POST)), output_class(request.POST, prefix="output")
-    shown |= {"form": form, "output": output, "root": _root(form["root"].value())}
+        return show(request, draft, "options", form=form, output=output, root=root_of(form["root"].value()), **shown)
+    form, output = OptionsForm(with_device(request.POST)), output_class(request.POST, prefix="output")
+    shown |= {"form": form, "output": output, "root": root_of(form["root"].value())}
     version = version_of(request)
     if version != draft.version:
         return show(request, draft, "options", stale=StaleError(draft), keys_lost=bool(form["luks_keys"].data), **shown)
@@ -174,19 +174,6 @@ def _options(request: HttpRequest, draft: Draft) -> HttpResponse:
             return already_started(request, stale.now)
         return show(request, draft, "options", stale=stale, keys_lost=bool(form["luks_keys"].data), **shown)
     return following(request, draft, "options")
-
-
-def _with_device(post: QueryDict) -> QueryDict:
-    """Three radio buttons and a text field make up OptionsForm's one field."""
-    if post.get("root") == "device":
-        post = post.copy()
-        post["root"] = post.get("root_device", "").strip() or "device"
-    return post
-
-
-def _root(value: str) -> dict[str, str]:
-    is_device = value not in ("first", "single")
-    return {"choice": "device" if is_device else value, "device": value if is_device and value != "device" else ""}
 
 
 def _review(request: HttpRequest, draft: Draft) -> HttpResponse:

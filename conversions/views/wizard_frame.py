@@ -3,7 +3,7 @@
 from typing import Any
 
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.utils import timezone
 
@@ -69,3 +69,18 @@ def typed_in(form: Any) -> dict[str, Any]:
 def following(request: HttpRequest, draft: Draft, step: str) -> HttpResponse:
     names = list(STEPS)
     return redirect("wizard-step", draft_id=draft.pk, step=names[names.index(step) + 1])
+
+
+def with_device(post: QueryDict) -> QueryDict:
+    """Three radio buttons and a text field make up OptionsForm's one field."""
+    if post.get("root") == "device":
+        post = post.copy()
+        post["root"] = post.get("root_device", "").strip() or "device"
+    return post
+
+
+def root_of(value: str) -> dict[str, str]:
+    """What the three radio buttons and the text field show."""
+    value = value or "first"
+    is_device = value not in ("first", "single")
+    return {"choice": "device" if is_device else value, "device": value if is_device and value != "device" else ""}
