@@ -31,12 +31,14 @@ def find(text: str) -> ApiToken | None:
     # The look-up compares digests, so how long it takes says nothing about how much of a guess was right.
     if not text.startswith(PREFIX) or len(text) > 200:
         return None
-    token = ApiToken.objects.select_related("user").filter(digest=digest(text), user__is_active=True).first()
-    if token is not None:
-        now = timezone.now()
+    try:
+        token = ApiToken.objects.select_related("user").get(digest=digest(text), user__is_active=True)
+    except ApiToken.DoesNotExist:
+        return None
+    now = timezone.now()
+    if token.last_used is None or token.last_used < now - _LAST_USED_GRAIN:
         stale = Q(last_used=None) | Q(last_used__lt=now - _LAST_USED_GRAIN)
-        if token.last_used is None or token.last_used < now - _LAST_USED_GRAIN:
-            ApiToken.objects.filter(stale, pk=token.pk).update(last_used=now)
+        ApiToken.objects.filter(stale, pk=token.pk).update(last_used=now)
     return token
 
 

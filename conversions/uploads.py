@@ -28,6 +28,8 @@ from .verdict import judge, kind_of
 #: A verdict is looked for in the first bytes as they come; then it is the follower's work.
 LOOK_UNTIL = 64 << 20
 MAX_SIZE = 64 << 40
+#: How often a row notes that pieces come: not at each of them, which would be a trip to the disk that says nothing new.
+NOTE_EVERY = timedelta(seconds=10)
 KINDS = {40: "sha1", 64: "sha256", 128: "sha512"}
 
 
@@ -266,14 +268,19 @@ def _full() -> RefusedError:
 def received(upload: Upload, offset: int, end: int) -> None:
     """What follows when more of a file has come: a first verdict, a later expiry, and at the end the follower's check."""
     now = timezone.now()
-    fields: dict[str, Any] = {"touched": now, "expires": now + timedelta(days=settings.ENV.upload_unfinished_days)}
+    expires = now + timedelta(days=settings.ENV.upload_unfinished_days)
+    fields: dict[str, Any] = {}
+    if upload.expires is None or expires - upload.expires > NOTE_EVERY:
+        fields = {"touched": now, "expires": expires}
     if offset < LOOK_UNTIL and upload.verdict.get("level") in (None, "open"):
         fields["verdict"] = first_look(upload, end)
         if fields["verdict"]["level"] == "refused":
             refuse(upload, fields["verdict"])
             raise RefusedError(Problem(**fields["verdict"]["problem"]), status=422)
     if end == upload.size:
-        fields |= {"state": Upload.State.CHECKING, "completed": now, "expires": None}
+        fields |= {"state": Upload.State.CHECKING, "completed": now, "expires": None, "touched": now}
+    if not fields:
+        return
     Upload.objects.filter(pk=upload.pk, state=Upload.State.RECEIVING).update(**fields)
     for name, value in fields.items():
         setattr(upload, name, value)

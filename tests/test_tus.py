@@ -4,16 +4,18 @@ import base64
 import fcntl
 import os
 import uuid
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from conversions import tokens
 from conversions.models import Upload
 from conversions.stores.local import LocalStore
 from conversions.uploaded import place_of
-from tests.fixtures_uploads import TUS
+from tests.fixtures_uploads import TUS, Tus
 from tests.ova_files import good_members, make_tar
 
 pytestmark = pytest.mark.django_db
@@ -221,6 +223,29 @@ def test_a_bearer_token_needs_no_session(env: Any, charlie: Any) -> None:
     assert Upload.objects.get().owner == charlie
     bad = client.head(created["Location"], **(headers | {"HTTP_AUTHORIZATION": "Bearer v2v_wrong"}))
     assert bad.status_code == 401 and "Bearer" in bad["WWW-Authenticate"]
+
+
+def test_a_piece_in_the_middle_costs_a_few_reads_and_no_write(
+    env: Any, charlie: Any, django_assert_num_queries: Any
+) -> None:
+    _, text = tokens.create(charlie)
+    client = Tus(Client(headers={"Authorization": f"Bearer {text}"}))
+    url = client.create("web01.ova", len(OVA))["Location"]
+    client.patch(url, 0, OVA[:5000])  # its verdict is noted, and when the token was used
+    with django_assert_num_queries(3) as seen:  # token and person, roles, upload
+        assert client.patch(url, 5000, OVA[5000:6000]).status_code == 204
+    assert all(query["sql"].startswith("SELECT") for query in seen.captured_queries)
+
+
+def test_pieces_put_off_the_end_of_an_unfinished_upload(sender: Any) -> None:
+    url = sender.create("web01.ova", len(OVA))["Location"]
+    sender.patch(url, 0, OVA[:5000])
+    before = timezone.now() - timedelta(minutes=1)
+    Upload.objects.update(touched=before, expires=before + timedelta(hours=1))
+    sender.patch(url, 5000, OVA[5000:6000])
+    upload = Upload.objects.get()
+    assert upload.touched > before + timedelta(seconds=30)
+    assert upload.expires and upload.expires > before + timedelta(days=1)
 
 
 def test_a_role_taken_away_stops_an_upload_at_its_next_piece(sender: Any, charlie: Any) -> None:

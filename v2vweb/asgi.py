@@ -2,10 +2,10 @@
 
 import os
 
-from django.core.asgi import get_asgi_application
+from .handler import get_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "v2vweb.settings")
-http = get_asgi_application()  # before the consumers are imported: it loads the apps
+http = get_application()  # before the consumers are imported: it loads the apps
 
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402

@@ -1,6 +1,7 @@
 """Uploads as plain files: <uploads>/<id>/<name>, written once, in place, and given to virt-v2v as they are."""
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import os
@@ -15,6 +16,14 @@ from .base import Body, BusyError, FullError, OffsetError, Place, Store
 PIECE = 1024 * 1024
 #: fdatasync for each chunk costs a third of the speed; for each 256 MiB it costs little, and keeps the last one short.
 SYNC_EVERY = 256 * 1024 * 1024
+_sync_file_range = getattr(ctypes.CDLL(None), "sync_file_range", None)  # Python has no name for it; musl neither
+_START_WRITING = 2  # SYNC_FILE_RANGE_WRITE
+
+
+def start_writing(fd: int, begin: int, end: int) -> None:
+    """Has the kernel begin to write a range to the disk, so that the next fdatasync finds little left to wait for."""
+    if _sync_file_range is not None and end > begin:
+        _sync_file_range(fd, ctypes.c_int64(begin), ctypes.c_int64(end - begin), ctypes.c_uint(_START_WRITING))
 
 
 class LocalStore(Store):
@@ -47,6 +56,8 @@ class LocalStore(Store):
                 raise
             if at == place.size or at // SYNC_EVERY > offset // SYNC_EVERY:
                 os.fdatasync(fd)
+            else:
+                start_writing(fd, offset, at)
             return at
 
     @staticmethod

@@ -153,8 +153,11 @@ def file(request: HttpRequest, method: str, pk: uuid.UUID) -> HttpResponse:
         return _options()
     user = who(request)
     check(user, "conversions.start_upload")  # who may never upload is not told what there is
-    upload = Upload.objects.filter(pk=pk).first()
-    if upload is None or not user.has_perm("conversions.see_upload", upload):
+    try:
+        upload = Upload.objects.get(pk=pk)
+    except Upload.DoesNotExist:
+        raise Http404 from None
+    if not user.has_perm("conversions.see_upload", upload):
         raise Http404
     check(user, "conversions.change_upload", upload)
     if method == "HEAD":

@@ -1,0 +1,125 @@
+"""Django behind the web server: one thread for each request, and a remembered yes for nginx."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from asgiref.testing import ApplicationCommunicator
+from django.core.handlers.asgi import ASGIHandler
+from django.http import HttpRequest, HttpResponse
+from django.urls import path
+
+from v2vweb import handler
+
+THREADS: list[int] = []
+Next = Callable[[HttpRequest], HttpResponse]
+
+
+def noting(get_response: Next) -> Next:
+    def middleware(request: HttpRequest) -> HttpResponse:
+        THREADS.append(threading.get_ident())
+        return get_response(request)
+
+    return middleware
+
+
+def view(request: HttpRequest) -> HttpResponse:
+    THREADS.append(threading.get_ident())
+    return HttpResponse("hello")
+
+
+urlpatterns = [path("hello/", view)]
+
+
+def ask(app: Any, where: str, *headers: tuple[bytes, bytes]) -> int:
+    """The status of an answer."""
+    scope = {"type": "http", "method": "GET", "path": where, "query_string": b"", "headers": list(headers)}
+
+    async def talk() -> int:
+        line = ApplicationCommunicator(app, scope | {"http_version": "1.1", "server": ("localhost", 80)})
+        await line.send_input({"type": "http.request"})
+        start = await line.receive_output(5)
+        await line.receive_output(5)
+        await line.wait(5)
+        return int(start["status"])
+
+    return asyncio.run(talk())
+
+
+def test_a_request_stays_in_one_thread_that_is_not_the_event_loops(settings: Any) -> None:
+    settings.ROOT_URLCONF = __name__
+    settings.ALLOWED_HOSTS = ["*"]
+    settings.MIDDLEWARE = [
+        f"{__name__}.noting",
+        "django.middleware.common.CommonMiddleware",
+        "django.middleware.clickjacking.XFrameOptionsMiddleware",
+        f"{__name__}.noting",
+    ]
+    THREADS.clear()
+    assert ask(handler.Handler(), "/hello/") == 200
+    assert len(THREADS) == 3 and len(set(THREADS)) == 1
+    assert THREADS[0] != threading.get_ident()
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[bytes, bytes]]:
+    """Whom Django was asked about; it says yes to those whose token or cookie has "good" in it."""
+    found: list[dict[bytes, bytes]] = []
+
+    async def stand_in_for_django(self: Any, scope: Any, receive: Any, send: Any) -> None:
+        headers = dict(scope["headers"])
+        found.append(headers)
+        told = headers.get(b"authorization", b"") + headers.get(b"cookie", b"")
+        await send({"type": "http.response.start", "status": 204 if b"good" in told else 401, "headers": []})
+        await send({"type": "http.response.body"})
+
+    monkeypatch.setattr(ASGIHandler, "__call__", stand_in_for_django)
+    return found
+
+
+GOOD = (b"authorization", b"Bearer good")
+
+
+def test_a_yes_to_nginx_is_remembered_for_the_one_who_asked(asked: list[Any]) -> None:
+    app = handler.Handler()
+    assert [ask(app, handler.MAY_SEND, GOOD, (b"x-other", b"%d" % n)) for n in range(3)] == [204, 204, 204]
+    assert len(asked) == 1
+    for header in (b"authorization", b"Bearer bad"), (b"cookie", b"Bearer good"):
+        ask(app, handler.MAY_SEND, header)
+    assert ask(app, handler.MAY_SEND) == 401
+    assert len(asked) == 4, "everybody else is asked about"
+    assert not any(b"good" in key for key in app._allowed), "nothing that opens anything is kept"
+
+
+def test_a_no_is_never_remembered(asked: list[Any]) -> None:
+    app = handler.Handler()
+    assert [ask(app, handler.MAY_SEND, (b"cookie", b"sessionid=bad")) for _ in range(3)] == [401] * 3
+    assert len(asked) == 3
+
+
+def test_no_other_address_is_answered_from_memory(asked: list[Any]) -> None:
+    app = handler.Handler()
+    for _ in range(2):
+        assert ask(app, handler.MAY_SEND, GOOD) == ask(app, "/uploads/", GOOD) == 204
+    assert len(asked) == 3
+
+
+def test_a_yes_is_forgotten_after_some_seconds(asked: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    app = handler.Handler()
+    now = [100.0]
+    monkeypatch.setattr(handler, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    for at in (100.0, 104.9, 105.1, 110.0, 110.2):
+        now[0] = at
+        assert ask(app, handler.MAY_SEND, GOOD) == 204
+    assert len(asked) == 3
+
+
+def test_what_is_remembered_is_bounded(asked: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handler, "MOST", 5)
+    app = handler.Handler()
+    for number in range(20):
+        assert ask(app, handler.MAY_SEND, (b"cookie", b"good%d" % number)) == 204
+    assert len(app._allowed) == 5
