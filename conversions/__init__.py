@@ -13,7 +13,8 @@
 2. Plan.        plan.py: what is to be done, frozen, without secrets.  sources/ and outputs/ know one kind each;
                 planning.py is the one way in, command.py makes the exact virt-v2v call from a plan.
 3. Conversion.  models.py: the row.  states.py: which moves are allowed.  Conversion.move() is the only writer.
-4. Process.     conductor.py: one leader loops; scheduler.py says who may start; jobs.py prepares a folder (jobdir.py);
+4. Process.     conductor.py: one leader loops; scheduler.py says who may start; source_work.py shuts a guest down first,
+                restarts.py starts it again, both by power.py; jobs.py prepares a folder (jobdir.py); intake.py takes in events;
                 runners/ start, stop and look at an agent; agent/ vets the disks (vetting.py, sandbox.py) and runs virt-v2v.
 5. Events.      events.py: the shape of events.jsonl.  progress.py, known_errors.py: what virt-v2v's words mean.
                 logs.py, rooms.py, watch.py and consumers.py: a socket is a view on the log file and the rows.

@@ -12,27 +12,26 @@ import threading
 import time
 import uuid
 from collections import Counter
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db import close_old_connections, transaction
+from django.db import close_old_connections
 from django.utils import timezone
 
-from . import boot_tests, eta, jobs
+from . import boot_tests, intake, jobs
 from .acceleration import Probe
 from .boot_tests import BootTests
-from .events import read_events
 from .interruptions import agent_is_gone, agent_will_not_start, cannot_start, stopped_from_outside
 from .jobdir import Result
-from .models import Conversion, Event, Lease, SavedSource
+from .models import Conversion, Lease, SavedSource
 from .problems import Problem, RefusedError
 from .refreshers import Refreshers
 from .runners import Alive, Dead, Ended, LocalRunner, NotStarted, Runner
-from .scheduler import Limits, Queued, schedule
+from .scheduler import Limits, Power, Queued, schedule
 from .source_work import SourceWorker
 from .source_work import receipt as source_receipt
-from .states import ACTIVE, PHASE_WORDS, Phase, State
+from .states import ACTIVE, State
 
 logger = logging.getLogger(__name__)
 
@@ -40,9 +39,7 @@ LEASE = "conductor"
 LEASE_SECONDS = 10  #: how long a conductor that was killed holds up the next one
 _RENEW_SECONDS = 3
 PAUSE = 0.25  #: seconds between two rounds: they are what a conversion takes longer than virt-v2v alone
-_MOST_EVENTS = 2000  #: read at a time for one conversion
 _STARTS = 3  #: tries to start an agent that ends before it begins
-_HIDDEN = ("disk", "progress")  #: folded into Conversion.progress instead of becoming rows
 
 
 def max_running() -> int:
@@ -167,8 +164,9 @@ class Conductor:
         by_source = Counter(Conversion.objects.filter(state__in=ACTIVE).values_list("source", flat=True))
         running = sum(by_source.values())
         sources = SavedSource.objects.defer("secrets").in_bulk({row.source_id for row in queued if row.source_id})
+        powers = self.source_worker.powers(queued)
         decision = schedule(
-            [_queued(row, sources.get(row.source_id or 0)) for row in queued],
+            [_queued(row, sources.get(row.source_id or 0), *powers.get(row.pk, (Power.OFF, ""))) for row in queued],
             running,
             Limits(max_running(), hold),
             {source: count for source, count in by_source.items() if source is not None},
@@ -177,10 +175,25 @@ class Conductor:
             if conversion.pk in decision.start:
                 if conversion.move(State.RUNNING, why="a place is free", started=timezone.now(), waiting_for=""):
                     self.start(conversion)
-            elif conversion.waiting_for != decision.waiting[conversion.pk]:
+                continue
+            if conversion.waiting_for != (words := decision.waiting.get(conversion.pk, "")):
                 Conversion.objects.filter(pk=conversion.pk, state=State.QUEUED, attempt=conversion.attempt).update(
-                    waiting_for=decision.waiting[conversion.pk], updated=timezone.now()
+                    waiting_for=words, updated=timezone.now()
                 )
+            power, _ = powers.get(conversion.pk, (Power.OFF, ""))
+            if conversion.pk in decision.shut_down or power in (Power.GOING, Power.SLOW):
+                self._shut_down_first(conversion)
+
+    def _shut_down_first(self, conversion: Conversion) -> None:
+        """One more step with the guest of a conversion that waits; it takes a place when its guest is off."""
+        try:
+            self.source_worker.ready(conversion)
+        except RefusedError as refusal:
+            logger.info("conversion %s is refused: %s", conversion.pk, refusal)
+            self._fail(conversion, refusal.problem)
+        except Exception as error:
+            logger.exception("the guest of conversion %s cannot be shut down", conversion.pk)
+            self._fail(conversion, cannot_start(error))
 
     def start(self, conversion: Conversion) -> None:
         """Prepares the folder and starts an agent; a conversion that cannot be started fails with the reason."""
@@ -206,7 +219,7 @@ class Conductor:
         if conversion.state == State.CANCELLING:
             self.runner.stop(conversion)
         look = self.runner.look(conversion)  # before the events: what has ended has written all of them
-        while self.read(conversion):
+        while intake.read(conversion):
             pass
         match look:
             case NotStarted(trying=True) | Alive():
@@ -217,40 +230,6 @@ class Conductor:
                 self._finish(conversion, look.result)
             case Dead():
                 self._bury(conversion)
-
-    def read(self, conversion: Conversion) -> bool:
-        """Takes new events into the row, and whether there may be more.  Offset and rows go together or not at all."""
-        offset, progress, phase = conversion.events_offset, conversion.progress, conversion.phase
-        facts, rows, count = dict(conversion.facts), [], 0
-        planned: list[int | None] | None = None
-        for after, event in read_events(conversion.jobdir.events, offset):
-            offset, count = after, count + 1
-            if event["type"] in _HIDDEN:
-                if planned is None:
-                    planned = [disk.size for disk in conversion.plan.guest.disks]
-                progress = eta.fold(progress, event, planned)
-            else:
-                rows.append(_row(conversion, event))
-                if event["type"] == "phase" and event.get("phase") in PHASE_WORDS:
-                    phase = Phase(event["phase"]).value
-                elif event["type"] == "fact" and isinstance(event.get("key"), str):
-                    facts[event["key"]] = event.get("value")
-            if count >= _MOST_EVENTS:
-                break
-        output = _last_output(conversion)
-        if offset == conversion.events_offset and output == conversion.last_output:
-            return False
-        new = {"events_offset": offset, "progress": progress, "phase": phase, "facts": facts, "last_output": output}
-        with transaction.atomic():
-            mine = Conversion.objects.filter(
-                pk=conversion.pk, attempt=conversion.attempt, events_offset=conversion.events_offset
-            )
-            if not mine.update(**new, updated=timezone.now()):
-                return False  # another conductor was here
-            Event.objects.bulk_create(rows)
-        for name, value in new.items():
-            setattr(conversion, name, value)
-        return count >= _MOST_EVENTS
 
     def _start_again(self, conversion: Conversion, words: str) -> None:
         """Claimed, but no agent has begun: the conductor was killed in between, or the agent could not begin."""
@@ -306,27 +285,12 @@ class Conductor:
     def _fail(self, conversion: Conversion, problem: Problem) -> None:
         receipt = source_receipt(conversion)
         error = problem.as_dict()
-        conversion.move(State.FAILED, why=problem.title, error=error, receipt=receipt, ended=timezone.now())
+        conversion.move(
+            State.FAILED, why=problem.title, error=error, receipt=receipt, waiting_for="", ended=timezone.now()
+        )
 
 
-def _queued(row: Conversion, source: SavedSource | None) -> Queued:
-    return Queued(row.pk, source.pk, source.name, source.max_running) if source else Queued(row.pk)
-
-
-def _row(conversion: Conversion, event: dict[str, Any]) -> Event:
-    data = {key: value for key, value in event.items() if key not in ("at", "type")}
-    try:
-        at = datetime.fromtimestamp(event["at"], UTC)
-    except (KeyError, TypeError, ValueError, OverflowError, OSError):
-        at = timezone.now()
-    return Event(conversion=conversion, attempt=conversion.attempt, at=at, type=event["type"][:16], data=data)
-
-
-def _last_output(conversion: Conversion) -> datetime | None:
-    """When the log last grew, to two seconds: finer would only write the row more often."""
-    try:
-        grew = datetime.fromtimestamp(conversion.jobdir.log.stat().st_mtime, UTC)
-    except OSError:
-        return conversion.last_output
-    before = conversion.last_output
-    return before if before and abs((grew - before).total_seconds()) < 2 else grew
+def _queued(row: Conversion, source: SavedSource | None, power: Power, words: str) -> Queued:
+    if source is None:
+        return Queued(row.pk, power=power, words=words)
+    return Queued(row.pk, source.pk, source.name, source.max_running, power, words)

@@ -134,17 +134,27 @@ class Conversion(models.Model):
     def request_cancel(self, actor: str) -> bool:
         """Asks for the end of this conversion; False when it had ended or moved on meanwhile."""
         if self.state == State.QUEUED:
-            now = timezone.now()
-            return self.move(
-                State.CANCELLED,
-                actor=actor,
-                why="cancelled before it started",
-                cancel_requested_by=actor,
-                ended=now,
-            )
+            with transaction.atomic():
+                won = self.move(
+                    State.CANCELLED,
+                    actor=actor,
+                    why="cancelled before it started",
+                    waiting_for="",
+                    cancel_requested_by=actor,
+                    ended=timezone.now(),
+                )
+                # Asked for when the row is ours: the conductor may have asked the guest to shut down a moment ago.
+                if won and (told := self.told_at_source()):
+                    self.receipt = {"removed": [], "kept": [], "source": told}
+                    Conversion.objects.filter(pk=self.pk).update(receipt=self.receipt)
+            return won
         if self.state == State.RUNNING:
             return self.move(State.CANCELLING, actor=actor, why="cancel requested", cancel_requested_by=actor)
         return False
+
+    def told_at_source(self) -> list[str]:
+        """What was done at the source in this attempt: for the receipt."""
+        return [event.data["text"] for event in self.events.filter(attempt=self.attempt, type="source")]
 
     def retry(self, actor: str) -> bool:
         """Queues another attempt of the same plan; False when somebody else was quicker or it cannot be retried."""
@@ -187,7 +197,8 @@ class Batch(models.Model):
 
 class SourceWork(models.Model):
     """What v2vweb does at the source for one attempt: looks whether the guest is where the plan says, shuts it down
-    first, starts it again.  Written before it is done, so that a conductor that was killed leaves nothing undone."""
+    first (while the conversion waits), starts it again.  Written before it is done, so that a conductor that was killed
+    leaves nothing undone."""
 
     class Restart(models.TextChoices):
         NONE = "", "not wanted"
@@ -199,7 +210,8 @@ class SourceWork(models.Model):
     attempt = models.PositiveIntegerField()
     asked = models.DateTimeField(null=True)  #: when the guest was asked to shut down
     unplugged = models.DateTimeField(null=True)  #: when its plug was pulled, because the person had said so
-    ready = models.DateTimeField(null=True)  #: the agent may start
+    #: When the guest was last found to be off: it may take a place; when that was after it took one, the agent may start.
+    ready = models.DateTimeField(null=True)
     found = models.JSONField(null=True)  #: settings of the source that are not the plan's any more: {"host_path"}
     problem = models.JSONField(null=True)  #: problems.Problem as a dict: why the agent may not start
     restart = models.CharField(max_length=8, blank=True, default="", choices=Restart)

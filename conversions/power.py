@@ -3,6 +3,7 @@
 Each call has a session of its own with limits on every wait, and knows no database: it runs in a thread beside the conductor.
 """
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,8 @@ from .vsphere_records import host_path_of
 _POWER = {"poweredOn": "on", "poweredOff": "off", "suspended": "suspended"}
 _XEN_POWER = {"running": "on", "idle": "on", "in shutdown": "on", "shut off": "off", "paused": "suspended"}
 _XEN_SECONDS = 60
+_TASK_SECONDS = 60
+_IS_OFF = "domain is not running"  #: libvirt, when it went off in this moment
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,13 @@ def look(saved: SavedSource, guest: str, uuid: str | None) -> Seen:
 def shut_down(saved: SavedSource, guest: str, uuid: str | None) -> None:
     """Asks the guest to; returns at once.  Raises RefusedError when nothing inside can be asked."""
     if saved.kind == "xen":
-        _virsh(saved, f"shutdown {uuid or guest}")
+        _virsh(saved, f"shutdown {uuid or guest}", unless=_IS_OFF)
         return
     with _guest(saved, guest) as machine:
         try:
             machine.ShutdownGuest()
+        except vim.fault.InvalidPowerState:
+            return  # it went off in this moment: the next look tells
         except vim.fault.ToolsUnavailable:
             raise RefusedError(
                 Problem(
@@ -63,21 +68,36 @@ def shut_down(saved: SavedSource, guest: str, uuid: str | None) -> None:
 def switch_off(saved: SavedSource, guest: str, uuid: str | None) -> None:
     """Pulls the plug: only when a person has said so."""
     if saved.kind == "xen":
-        _virsh(saved, f"destroy {uuid or guest}")
+        _virsh(saved, f"destroy {uuid or guest}", unless=_IS_OFF)
         return
     with _guest(saved, guest) as machine:
-        machine.PowerOffVM_Task()
+        try:
+            _done(saved, machine.PowerOffVM_Task())
+        except vim.fault.InvalidPowerState:
+            return  # it is off
 
 
-def switch_on(saved: SavedSource, guest: str, uuid: str | None) -> None:
-    """Starts it again; nothing is done when it runs."""
+def switch_on(saved: SavedSource, guest: str, uuid: str | None) -> bool:
+    """Starts it again; nothing is done, and False returned, when it runs."""
     if look(saved, guest, uuid).power == "on":
-        return
+        return False
     if saved.kind == "xen":
         _virsh(saved, f"start {uuid or guest}")
-        return
-    with _guest(saved, guest) as machine:
-        machine.PowerOnVM_Task()
+    else:
+        with _guest(saved, guest) as machine:
+            _done(saved, machine.PowerOnVM_Task())
+    return True
+
+
+def _done(saved: SavedSource, task: Any) -> None:
+    """Waits until vSphere has done it; raises why it has not."""
+    end = time.monotonic() + _TASK_SECONDS
+    while (info := task.info).state in ("queued", "running"):
+        if time.monotonic() > end:
+            raise _no(saved, f"it has not answered within {_TASK_SECONDS} seconds")
+        time.sleep(0.5)
+    if info.state == "error":
+        raise info.error
 
 
 class _guest:  # reads as a function
@@ -129,10 +149,10 @@ def _no(saved: SavedSource, why: str) -> RefusedError:
     )
 
 
-def _virsh(saved: SavedSource, command: str) -> str:
+def _virsh(saved: SavedSource, command: str, unless: str = "never") -> str:
     uri = libvirt_uri.xen_ssh(saved.user, saved.host, saved.port, saved.libvirt_name)
     done = with_ssh(saved, ["virsh", "-q", "-c", uri, command], timeout=_XEN_SECONDS)
-    if done.returncode == 0:
+    if done.returncode == 0 or unless in done.stderr:
         return done.stdout
     why = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
     if "failed to get domain" in done.stderr or "Domain not found" in done.stderr:

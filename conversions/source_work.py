@@ -1,34 +1,31 @@
-"""Before and after a conversion, at the source: is the guest still there, shut it down first, start it again.
+"""Before a conversion, at its source: is the guest still there, and off; shut it down first.
 
-Asked again and again by the conductor, whose only memory is the row (models.SourceWork): each step is written there before it
-is done, and doing a step a second time changes nothing.  What waits for a network runs in threads and knows no database.
+A guest is shut down while its conversion waits in the queue, so that it takes no place; when it has one it is looked at once
+more.  Asked again and again by the conductor, whose only memory is the row (models.SourceWork): each step is written there
+before it is done, and doing a step a second time changes nothing.  What waits for a network runs in threads.
 """
 
-import logging
 import subprocess
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, timedelta
 
 from django.db import transaction
-from django.db.models import F
 from django.utils import timezone
 
 from . import power
-from .models import Conversion, Event, InventoryGuest, SavedSource, SourceWork
+from .models import Conversion, InventoryGuest, SavedSource, SourceWork
 from .plan import Plan
 from .problems import Problem, RefusedError
+from .restarts import Restarts
+from .scheduler import Power
+from .source_steps import beside, guest_of, minutes, name_of, note
 from .sources import get_source
 from .states import State
 
-logger = logging.getLogger(__name__)
-
 PAUSE = 3.0  #: seconds between two looks at a guest that is shutting down
-_RESTARTS = 3  #: tries to start a guest again
-_RESTART_PAUSE = 20.0
+_PATIENCE = timedelta(minutes=2)  #: after which a guest that is shutting down does not keep the next from it
 #: What may be over in a moment: a guest that is shutting down is looked at again.
 _PASSING = ("no-answer", "session-ended", "port-closed", "name-unknown", "tls-no-answer")
 #: What stops everything that uses the source, until a person has looked.
@@ -47,39 +44,50 @@ def where(conversion: Conversion) -> Plan:
     return plan.model_copy(update={"source": source})
 
 
-def told(conversion: Conversion) -> list[str]:
-    """What was done at the source in this attempt: for the receipt."""
-    events = conversion.events.filter(attempt=conversion.attempt, type="source")
-    return [event.data["text"] for event in events]
-
-
 def receipt(conversion: Conversion) -> dict[str, list[str]]:
-    done = told(conversion)
+    done = conversion.told_at_source()
     return {"source": done} if done else {}
 
 
 class SourceWorker:
     def __init__(self) -> None:
+        self.restarts = Restarts()
         self._looks: dict[tuple[int, int], Future[power.Seen | None]] = {}  #: (conversion, attempt) -> a step under way
         self._next: dict[tuple[int, int], float] = {}  #: when to look again
         self._asked: set[tuple[int, int]] = set()  #: asked to shut down by this process
-        self._restarts: dict[int, Future[None]] = {}  #: SourceWork -> being started again
-        self._tries: dict[int, int] = {}
 
-    # Before
+    def tick(self) -> None:
+        self.restarts.tick()
+
+    def powers(self, queued: list[Conversion]) -> dict[int, tuple[Power, str]]:
+        """Of those whose guest is to be shut down first: how far that is, and what it waits for in words."""
+        mine = {row.pk: row for row in queued if _wants_shut_down(row)}
+        if not mine:
+            return {}
+        works = {(work.conversion_id, work.attempt): work for work in SourceWork.objects.filter(conversion__in=mine)}
+        return {pk: self._power(row, works.get((pk, row.attempt))) for pk, row in mine.items()}
+
+    def _power(self, row: Conversion, work: SourceWork | None) -> tuple[Power, str]:
+        if work is not None and work.asked and not work.ready:
+            is_slow = timezone.now() > work.asked + _PATIENCE
+            return (Power.SLOW if is_slow else Power.GOING), _waits(work, row.plan)
+        if (row.pk, row.attempt) in self._looks or (work is not None and work.problem):
+            return Power.GOING, f"a look at {name_of(row.plan)} at its source"
+        return (Power.OFF if work is not None and work.ready else Power.ON), ""
 
     def ready(self, conversion: Conversion) -> bool:
-        """Whether the agent may start.  Raises RefusedError when it may never."""
+        """Whether the guest is off: one that waits may then take a place; one that has a place is looked at once more,
+        and its agent may start.  Raises RefusedError when it may never."""
         plan = conversion.plan
         if not get_source(plan.source.kind).is_saved:
             return True
         work = self._work_of(conversion)
         if work.problem:
             raise RefusedError(Problem(**work.problem))
-        if work.ready:
+        if work.ready and (conversion.started is None or work.ready >= conversion.started):
             return True
         key = (conversion.pk, conversion.attempt)
-        if any(not future.done() for future in self._restarts.values()) and self._is_being_restarted(conversion):
+        if self.restarts.are_busy_with(conversion):
             return False
         look = self._looks.get(key)
         if look is not None and not look.done():
@@ -92,7 +100,7 @@ class SourceWorker:
             return self._refuse(work, _source_gone())
         if look is None:
             if time.monotonic() >= self._next.get(key, 0.0):
-                self._looks[key] = _beside(power.look, *_guest_of(saved, plan))
+                self._looks[key] = beside(power.look, *guest_of(saved, plan))
             return False
         del self._looks[key]
         return self._conclude(work, saved, plan, look)
@@ -111,10 +119,6 @@ class SourceWorker:
                     work.save()
         return work
 
-    def _is_being_restarted(self, conversion: Conversion) -> bool:
-        mine = SourceWork.objects.filter(conversion=conversion).values_list("pk", flat=True)
-        return any(pk in self._restarts and not self._restarts[pk].done() for pk in mine)
-
     def _forget(self, key: tuple[int, int]) -> None:
         self._looks.pop(key, None)
         self._next.pop(key, None)
@@ -123,7 +127,7 @@ class SourceWorker:
     def _conclude(self, work: SourceWork, saved: SavedSource, plan: Plan, look: "Future[power.Seen | None]") -> bool:
         """What follows from a look, or from a step whose success the next look shows."""
         settings, key = plan.source.settings, (work.conversion_id, work.attempt)
-        limit = work.asked + timedelta(minutes=settings.get("shut_down_minutes") or 15) if work.asked else None
+        limit = work.asked + timedelta(minutes=minutes(plan)) if work.asked and not work.ready else None
         try:
             seen = look.result()
         except RefusedError as error:
@@ -140,48 +144,58 @@ class SourceWorker:
             return self._later(key)
         if seen.power == "off":
             return self._is_off(work, saved, plan, seen)
-        if seen.power != "on" or not settings.get("shut_down"):
+        # One that was off and runs again while it waited for its place is somebody's: it is not shut down twice.
+        if seen.power != "on" or work.ready or not settings.get("shut_down"):
             return self._refuse(work, _runs(seen.power))
         return self._shut_down(work, saved, plan, limit)
 
-    def _shut_down(self, work: SourceWork, saved: SavedSource, plan: Plan, limit: Any) -> bool:
-        settings, key = plan.source.settings, (work.conversion_id, work.attempt)
-        now = timezone.now()
-        if limit is None:
-            work.asked = now
-            if settings.get("start_again"):
-                work.restart = Restart.OWED
-            _note(work, "The guest was asked to shut down.")
+    def _shut_down(self, work: SourceWork, saved: SavedSource, plan: Plan, limit: datetime | None) -> bool:
+        settings, key, now = plan.source.settings, (work.conversion_id, work.attempt), timezone.now()
         if limit is None or (key not in self._asked and now < limit):
-            self._asked.add(key)
-            minutes = settings.get("shut_down_minutes") or 15
-            wait = f"the guest to shut down, for at most {minutes} minute{'s' if minutes > 1 else ''}"
-            Conversion.objects.filter(pk=work.conversion_id).update(waiting_for=wait, updated=now)
-            self._looks[key] = _beside(power.shut_down, *_guest_of(saved, plan))
+            texts = () if limit else ("The guest was asked to shut down.",)
+            work.asked = work.asked or now
+            if limit is None and settings.get("start_again"):
+                work.restart = Restart.OWED
+            step: Callable[..., None] = power.shut_down
         elif now < limit:
             return self._later(key)
-        elif not settings.get("power_off"):
-            return self._refuse(work, _did_not(settings.get("shut_down_minutes") or 15))
+        elif not settings.get("power_off") or (work.unplugged and now > work.unplugged + timedelta(minutes=3)):
+            return self._refuse(work, _did_not(minutes(plan)))
         else:
-            if work.unplugged is None:
-                work.unplugged = now
-                _note(work, "It had not shut down in time and was switched off hard, as was chosen.")
-            elif now > work.unplugged + timedelta(minutes=3):
-                return self._refuse(work, _did_not(settings.get("shut_down_minutes") or 15))
-            self._looks[key] = _beside(power.switch_off, *_guest_of(saved, plan))
+            texts = (
+                () if work.unplugged else ("It had not shut down in time and was switched off hard, as was chosen.",)
+            )
+            work.unplugged = work.unplugged or now
+            step = power.switch_off
+        if self._note_if_wanted(work, plan, texts):
+            self._asked.add(key)
+            self._looks[key] = beside(step, *guest_of(saved, plan))
         return False
+
+    def _note_if_wanted(self, work: SourceWork, plan: Plan, texts: Sequence[str]) -> bool:
+        """Writes a step before it is done; False when somebody has cancelled in the moment before."""
+        rows = Conversion.objects.filter(
+            pk=work.conversion_id, attempt=work.attempt, state__in=[State.QUEUED, State.RUNNING]
+        )
+        with transaction.atomic():
+            if not rows.update(waiting_for=_waits(work, plan), updated=timezone.now()):
+                self._forget((work.conversion_id, work.attempt))
+                return False
+            note(work, *texts)
+        return True
 
     def _later(self, key: tuple[int, int]) -> bool:
         self._next[key] = time.monotonic() + PAUSE
         return False
 
     def _is_off(self, work: SourceWork, saved: SavedSource, plan: Plan, seen: power.Seen) -> bool:
-        texts = ["It has shut down."] if work.asked and not work.unplugged else []
-        if seen.host_path is not None and list(seen.host_path) != plan.source.settings.get("host_path"):
+        texts = ["It has shut down."] if work.asked and not work.unplugged and not work.ready else []
+        known = (work.found or plan.source.settings).get("host_path")
+        if seen.host_path is not None and list(seen.host_path) != known:
             work.found = {"host_path": list(seen.host_path)}
             texts.append(f"It has moved since the review and was found at {'/'.join(seen.host_path)}.")
         work.ready = timezone.now()
-        _note(work, *texts)
+        note(work, *texts)
         _is_now_off(saved, plan.source.settings["guest_id"])
         Conversion.objects.filter(pk=work.conversion_id).exclude(waiting_for="").update(waiting_for="")
         self._forget((work.conversion_id, work.attempt))
@@ -194,86 +208,6 @@ class SourceWorker:
         self._forget((work.conversion_id, work.attempt))
         raise RefusedError(problem)
 
-    # After
-
-    def tick(self) -> None:
-        """Starts guests again whose conversion did not come to its end, where the person chose that."""
-        owed = SourceWork.objects.filter(
-            restart=Restart.OWED,
-            attempt=F("conversion__attempt"),
-            conversion__state__in=[State.FAILED, State.CANCELLED, State.LOST],
-        ).select_related("conversion")
-        for work in owed.defer("conversion__secrets"):
-            future = self._restarts.get(work.pk)
-            if future is None:
-                if time.monotonic() >= self._next.get((work.pk, -1), 0.0):
-                    self._restart(work)
-            elif future.done():
-                del self._restarts[work.pk]
-                self._restarted(work, future)
-
-    def _restart(self, work: SourceWork) -> None:
-        plan = work.conversion.plan
-        saved = SavedSource.objects.filter(pk=plan.source.settings["source_id"]).first()
-        if saved is None:
-            work.restart = Restart.FAILED
-            _note(work, "It was not started again: its source is not known to v2vweb any more.", receipt=True)
-            return
-        self._restarts[work.pk] = _beside(power.switch_on, *_guest_of(saved, plan))
-
-    def _restarted(self, work: SourceWork, future: "Future[None]") -> None:
-        try:
-            future.result()
-        except Exception as error:
-            tries = self._tries[work.pk] = self._tries.get(work.pk, 0) + 1
-            self._next[work.pk, -1] = time.monotonic() + _RESTART_PAUSE
-            if tries < _RESTARTS:
-                return
-            work.restart = Restart.FAILED
-            why = error.problem.text if isinstance(error, RefusedError) else str(error)
-            _note(work, f"It could not be started again: {why} Please start it by hand.", receipt=True)
-            return
-        work.restart = Restart.DONE
-        _note(work, "It was started again, because the conversion did not come to its end.", receipt=True)
-        settings = work.conversion.plan.source.settings
-        SavedSource.objects.filter(pk=settings["source_id"]).update(refresh_requested=timezone.now())
-
-
-def _guest_of(saved: SavedSource, plan: Plan) -> tuple[SavedSource, str, str | None]:
-    settings = plan.source.settings
-    return saved, settings["guest_id"], settings.get("uuid")
-
-
-def _beside(function: Callable[..., Any], *args: Any) -> "Future[Any]":
-    """Runs in a thread that does not hold up the end of this process; the row says what is to be done again."""
-    future: Future[Any] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(function(*args))
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, name="source-work", daemon=True).start()
-    return future
-
-
-def _note(work: SourceWork, *texts: str, receipt: bool = False) -> None:
-    """Saves the row together with what people read about it."""
-    with transaction.atomic():
-        work.save()
-        for text in texts:
-            Event.objects.create(
-                conversion_id=work.conversion_id, attempt=work.attempt, type="source", data={"text": text}
-            )
-        if receipt:
-            row = Conversion.objects.select_for_update().only("receipt", "attempt").get(pk=work.conversion_id)
-            if row.attempt == work.attempt:
-                source = [*row.receipt.get("source", []), *texts]
-                Conversion.objects.filter(pk=row.pk).update(
-                    receipt={"removed": [], "kept": [], **row.receipt, "source": source}, updated=timezone.now()
-                )
-
 
 def _is_now_off(saved: SavedSource, guest_id: str) -> None:
     """The cache knows too; the next refresh tells the rest."""
@@ -283,6 +217,20 @@ def _is_now_off(saved: SavedSource, guest_id: str) -> None:
         row.concerns = [concern for concern in row.concerns if concern["id"] != _POWERED_ON]
         row.worst = row.concerns[0]["severity"] if row.concerns else ""
         row.save()
+
+
+def _wants_shut_down(row: Conversion) -> bool:
+    settings = (row.plan_json.get("source") or {}).get("settings") or {}  # read as it is, four times a second
+    return bool(settings.get("shut_down"))
+
+
+def _waits(work: SourceWork, plan: Plan) -> str:
+    """What a conversion waits for while its guest is being shut down: "Waiting for ..."."""
+    name, limit = name_of(plan), minutes(plan)
+    if work.unplugged:
+        return f"{name} to be off: it was switched off hard"
+    then = "; then it is switched off hard" if plan.source.settings.get("power_off") else ""
+    return f"{name} to shut down, for at most {limit} minute{'' if limit == 1 else 's'}{then}"
 
 
 def _source_gone() -> Problem:
@@ -303,7 +251,8 @@ def _runs(power: str) -> Problem:
     return Problem(
         "guest-runs",
         "The guest is running" if power == "on" else f"The guest is {power}",
-        "It was started, or suspended, since the review. virt-v2v copies only a guest that is shut down.",
+        "It was started or suspended since the review, or while it waited for its place. virt-v2v copies only a guest that "
+        "is shut down.",
         "Shut it down and press Retry; or start a new conversion and choose to have it shut down first.",
         "source owner",
     )

@@ -4,7 +4,8 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    QUEUED = "queued"  #: waits for a place; Conversion.waiting_for says for which
+    #: Waits for a place, or first for its guest to shut down, which takes no place; Conversion.waiting_for says for what.
+    QUEUED = "queued"
     RUNNING = "running"  #: claimed by the conductor: an agent runs or is about to
     CANCELLING = "cancelling"  #: somebody asked to stop; the agent is ending its processes
     SUCCEEDED = "succeeded"  #: disks and YAML are there
@@ -15,7 +16,8 @@ class State(StrEnum):
 
 #: state -> the states it may move to.  Retry is the move back to QUEUED, with a new attempt number.
 MOVES: dict[State, frozenset[State]] = {
-    State.QUEUED: frozenset({State.RUNNING, State.CANCELLED}),
+    # It fails from here when its guest does not shut down or is not there any more.
+    State.QUEUED: frozenset({State.RUNNING, State.FAILED, State.CANCELLED}),
     State.RUNNING: frozenset({State.CANCELLING, State.SUCCEEDED, State.FAILED, State.LOST}),
     # A cancel can come too late (the agent had already finished) or find the agent dead.
     State.CANCELLING: frozenset({State.CANCELLED, State.SUCCEEDED, State.FAILED, State.LOST}),

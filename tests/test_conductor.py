@@ -20,7 +20,7 @@ from django.contrib.auth import get_user_model
 from django.utils import timezone
 
 from conversions import conductor as conductor_module
-from conversions import jobs
+from conversions import intake, jobs
 from conversions.acceleration import Acceleration, Probe
 from conversions.conductor import LEASE, Conductor, max_running
 from conversions.credentials import WrongKeyError
@@ -563,6 +563,6 @@ def test_events_of_an_earlier_attempt_do_not_reach_the_next(queue: Callable[...,
     conversion.move(State.LOST)
     assert conversion.retry("ann")
     conversion.move(State.RUNNING)
-    Conductor(RunnerStandin(Alive()), ProbeStandin()).read(old)
+    intake.read(old)
     assert fresh(conversion).phase == ""
     assert not Event.objects.filter(type="phase").exists()

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from conversions.scheduler import Limits, Queued, schedule
+from conversions.scheduler import Limits, Power, Queued, schedule
 
 QUEUES = st.lists(st.integers(1, 1000), unique=True, max_size=20).map(lambda ids: [Queued(id) for id in ids])
 
@@ -49,6 +49,47 @@ def test_a_busy_source_lets_others_pass_and_says_so() -> None:
     assert decision.start == (1, 3)
     assert decision.waiting == {2: "1 of 1 conversions from vCenter Berlin are running; next in the queue"}
     assert schedule(queued[:1], 1, Limits(4), {7: 1}).start == ()
+
+
+def waits(id: int, power: Power, source: int | None = None, limit: int | None = None) -> Queued:
+    return Queued(id, source, "vCenter Berlin", limit, power, f"guest {id} to shut down")
+
+
+POWERS = st.lists(st.sampled_from(Power), max_size=20).map(lambda all: [waits(i, p) for i, p in enumerate(all)])
+
+
+@given(POWERS, st.integers(0, 10), st.integers(1, 10))
+def test_a_guest_that_is_not_off_takes_no_place_and_keeps_nobody_from_one(
+    queued: list[Queued], running: int, places: int
+) -> None:
+    decision, power = schedule(queued, running, Limits(places)), {each.id: each.power for each in queued}
+    assert all(power[id] == Power.OFF for id in decision.start)
+    assert all(power[id] == Power.ON for id in decision.shut_down)
+    assert len(decision.start) == min(max(0, places - running), list(power.values()).count(Power.OFF))
+    assert len(decision.shut_down) <= max(0, places - running)
+    left = set(power) - set(decision.start) - set(decision.shut_down)
+    assert set(decision.waiting) == left and all(decision.waiting.values())
+
+
+def test_only_as_many_guests_are_shut_down_as_there_are_places_for() -> None:
+    fifty = [waits(id, Power.ON) for id in range(50)]
+    assert schedule(fifty, 0, Limits(2)).shut_down == (0, 1)
+    assert schedule(fifty, 1, Limits(2)).shut_down == (0,)
+    assert schedule(fifty, 2, Limits(2)).shut_down == ()
+    decision = schedule([waits(0, Power.GOING), waits(1, Power.GOING), *fifty[2:]], 0, Limits(2))
+    assert decision.shut_down == () and decision.waiting[0] == "guest 0 to shut down"
+    assert decision.waiting[2] == "the guests before it to shut down; next in the queue"
+
+
+def test_a_guest_that_takes_its_time_does_not_keep_the_next_from_being_shut_down() -> None:
+    decision = schedule([waits(1, Power.SLOW), waits(2, Power.ON), waits(3, Power.ON)], 0, Limits(1))
+    assert decision.shut_down == (2,) and decision.waiting[1] == "guest 1 to shut down"
+
+
+def test_a_busy_source_has_no_more_guests_shut_down_than_it_may_have_running() -> None:
+    queued = [waits(1, Power.GOING, 7, 1), waits(2, Power.ON, 7, 1), waits(3, Power.ON, 8, 1)]
+    assert schedule(queued, 0, Limits(4)).shut_down == (3,)
+    assert schedule(queued[1:], 1, Limits(4), {7: 1}).shut_down == (3,)
 
 
 class Site(RuleBasedStateMachine):

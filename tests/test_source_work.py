@@ -7,17 +7,23 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.urls import reverse
 from django.utils import timezone
 
-from conversions import power, source_work, trust, vsphere
+from conversions import conductor as conductor_module
+from conversions import power, restarts, source_work, trust, vsphere
+from conversions.conductor import Conductor
 from conversions.inventory import GuestRecord
 from conversions.jobs import prepare
 from conversions.models import Conversion, InventoryGuest, SavedSource, SourceWork
 from conversions.plan import Guest, Plan, Source
 from conversions.problems import Problem, RefusedError
+from conversions.runners import NotStarted
 from conversions.source_work import SourceWorker
 from conversions.states import State
+from conversions.wording import state_sentence
 from tests.fixtures_vsphere import Simulator
+from tests.test_conductor import ProbeStandin, RunnerStandin
 
 HOST_PATH = ["DC", "esx1"]
 
@@ -45,12 +51,14 @@ class PowerStandin:
         self.calls.append("switch off")
         self.power = "off"
 
-    def switch_on(self, *args: Any) -> None:
+    def switch_on(self, *args: Any) -> bool:
         if self.error:
             raise self.error
-        if self.power != "on":
-            self.calls.append("switch on")
-            self.power = "on"
+        if self.power == "on":
+            return False
+        self.calls.append("switch on")
+        self.power = "on"
+        return True
 
 
 @pytest.fixture
@@ -59,6 +67,7 @@ def source(monkeypatch: pytest.MonkeyPatch) -> PowerStandin:
     for name in ("look", "shut_down", "switch_off", "switch_on"):
         monkeypatch.setattr(power, name, getattr(standin, name))
     monkeypatch.setattr(source_work, "PAUSE", 0.0)
+    monkeypatch.setattr(restarts, "WATCH", 0.0)
     return standin
 
 
@@ -121,7 +130,7 @@ def test_a_guest_that_is_off_is_looked_at_and_left_alone(make: Callable[..., Con
     source.power = "off"
     conversion = make(shut_down=True, start_again=True)
     until_ready(conversion)
-    assert source.calls == [] and work(conversion).restart == "" and source_work.told(conversion) == []
+    assert source.calls == [] and work(conversion).restart == "" and conversion.told_at_source() == []
 
 
 def test_a_guest_that_was_started_since_the_review_is_refused(
@@ -145,7 +154,7 @@ def test_it_asks_the_guest_and_waits_until_it_is_off(make: Callable[..., Convers
     until_ready(conversion, worker)
     conversion.refresh_from_db()
     assert conversion.waiting_for == "" and source.calls == ["shut down"]
-    assert source_work.told(conversion) == ["The guest was asked to shut down.", "It has shut down."]
+    assert conversion.told_at_source() == ["The guest was asked to shut down.", "It has shut down."]
 
 
 def test_the_plug_is_not_pulled_unless_somebody_said_so(make: Callable[..., Conversion], source: PowerStandin) -> None:
@@ -163,7 +172,7 @@ def test_the_plug_is_pulled_after_the_time_when_somebody_said_so(
     conversion = make(shut_down=True, shut_down_minutes=1, power_off=True)
     SourceWork.objects.create(conversion=conversion, attempt=1, asked=timezone.now() - timedelta(minutes=2))
     until_ready(conversion)
-    assert source.calls == ["switch off"] and "switched off hard" in source_work.told(conversion)[0]
+    assert source.calls == ["switch off"] and "switched off hard" in conversion.told_at_source()[0]
 
 
 def test_a_conductor_killed_while_the_guest_shuts_down_loses_and_doubles_nothing(
@@ -181,7 +190,7 @@ def test_a_conductor_killed_while_the_guest_shuts_down_loses_and_doubles_nothing
     source.obeys = True
     until_ready(conversion)  # another conductor
     assert work(conversion).asked == asked, "the time begins anew"
-    assert source_work.told(conversion).count("The guest was asked to shut down.") == 1
+    assert conversion.told_at_source().count("The guest was asked to shut down.") == 1
 
 
 def test_a_short_silence_does_not_end_the_wait(make: Callable[..., Conversion], source: PowerStandin) -> None:
@@ -245,7 +254,7 @@ def test_a_guest_that_has_moved_is_converted_from_where_it_is(
     until_ready(conversion)
     prepare(conversion, {})
     argv = conversion.jobdir.read_job().argv
-    assert any("vc/DC/esx2" in arg for arg in argv) and "esx2" in source_work.told(conversion)[0]
+    assert any("vc/DC/esx2" in arg for arg in argv) and "esx2" in conversion.told_at_source()[0]
     assert conversion.plan.source.settings["host_path"] == HOST_PATH  # the plan stays as it was reviewed
 
 
@@ -309,7 +318,7 @@ def test_a_retry_that_comes_first_takes_over_what_is_owed(
 def test_a_guest_that_cannot_be_started_again_is_told_to_people(
     make: Callable[..., Conversion], source: PowerStandin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source_work, "_RESTART_PAUSE", 0.0)
+    monkeypatch.setattr(restarts, "_PAUSE", 0.0)
     conversion = make(shut_down=True, start_again=True)
     worker = until_ready(conversion)
     Conversion.objects.filter(pk=conversion.pk).update(state=State.FAILED)
@@ -317,6 +326,160 @@ def test_a_guest_that_cannot_be_started_again_is_told_to_people(
     until(lambda: work(conversion).restart == "failed", worker)
     conversion.refresh_from_db()
     assert "No licence. Please start it by hand." in conversion.receipt["source"][-1]
+
+
+def test_one_that_is_cancelled_while_it_shuts_down_is_started_when_it_is_off(
+    make: Callable[..., Conversion], source: PowerStandin
+) -> None:
+    source.obeys = False
+    conversion, worker = asked(make(State.QUEUED, shut_down=True, start_again=True))
+    assert conversion.request_cancel("alice")
+    assert conversion.receipt["source"] == ["The guest was asked to shut down."]
+    for _ in range(20):
+        worker.tick()
+        time.sleep(0.01)
+    assert source.calls == ["shut down"] and work(conversion).restart == "owed"
+    conversion.refresh_from_db()
+    assert [text for text in conversion.receipt["source"] if "as soon as it has" in text] == [restarts._WATCHED]
+    source.power = "off"
+    until(lambda: work(conversion).restart == "done", SourceWorker())  # another conductor
+    assert source.calls == ["shut down", "switch on"]
+
+
+def test_one_that_never_shuts_down_is_not_watched_for_ever_and_not_said_to_be_started(
+    make: Callable[..., Conversion], source: PowerStandin
+) -> None:
+    source.obeys = False
+    conversion, worker = asked(make(State.QUEUED, shut_down=True, start_again=True, shut_down_minutes=1))
+    conversion.request_cancel("alice")
+    SourceWork.objects.update(asked=timezone.now() - timedelta(minutes=3))
+    until(lambda: work(conversion).restart == "done", worker)
+    conversion.refresh_from_db()
+    assert source.calls == ["shut down"] and conversion.receipt["source"][-1] == "It has not shut down and still runs."
+
+
+def asked(conversion: Conversion) -> tuple[Conversion, SourceWorker]:
+    """The guest has been asked to shut down and has not yet."""
+    worker, end = SourceWorker(), time.monotonic() + 10
+    while not work_asked(conversion):
+        assert time.monotonic() < end and not worker.ready(conversion)
+        time.sleep(0.01)
+    while worker._looks and not all(look.done() for look in worker._looks.values()):
+        time.sleep(0.01)
+    return conversion, worker
+
+
+def work_asked(conversion: Conversion) -> bool:
+    return SourceWork.objects.filter(conversion=conversion).exclude(asked=None).exists()
+
+
+# -- beside the queue -------------------------------------------------------------------------------------------------
+
+
+def rounds(conductor: Conductor, until: Callable[[], bool], seconds: float = 10) -> None:
+    end = time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < end
+        conductor.tick()
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def conductor(settings: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Conductor:
+    settings.DATA_DIR = tmp_path
+    monkeypatch.setattr(conductor_module, "max_running", lambda: 1)
+    return Conductor(RunnerStandin(), ProbeStandin())
+
+
+NETWORK = {"host": "vc", "port": 443, "user": "anna", "transport": "https", "verify": True, "by_uuid": False}
+
+
+def test_a_guest_that_shuts_down_takes_no_place(
+    make: Callable[..., Conversion], source: PowerStandin, conductor: Conductor, alice: Any
+) -> None:
+    source.obeys = False
+    first = make(State.QUEUED, shut_down=True, shut_down_minutes=20, guest_name="web 01", **NETWORK)
+    rounds(conductor, lambda: source.calls == ["shut down"])
+    plan = Plan(name="other", source=Source(kind="disk", settings={"paths": ["/x"], "format": "raw"}))
+    other = Conversion.objects.create(name="other", owner=alice, plan_json=plan.model_dump(mode="json"))
+    rounds(conductor, lambda: Conversion.objects.get(pk=other.pk).state == State.RUNNING)  # the only place
+    first.refresh_from_db()
+    assert first.state == State.QUEUED and first.started is None
+    assert first.waiting_for == "web 01 to shut down, for at most 20 minutes"
+    assert state_sentence(first) == "Waiting for web 01 to shut down, for at most 20 minutes"
+    source.power = "off"
+    rounds(conductor, lambda: work(first).ready is not None)
+    rounds(conductor, lambda: "one place" in Conversion.objects.get(pk=first.pk).waiting_for)
+    Conversion.objects.filter(pk=other.pk).update(state=State.SUCCEEDED)
+    conductor.runner.says = NotStarted()  # type: ignore[attr-defined]
+    rounds(conductor, lambda: Conversion.objects.get(pk=first.pk).state == State.RUNNING)
+    rounds(conductor, lambda: first.pk in conductor.runner.started)  # type: ignore[attr-defined]
+    assert source.calls == ["shut down"]
+
+
+def test_it_goes_on_under_another_conductor(
+    make: Callable[..., Conversion], source: PowerStandin, conductor: Conductor
+) -> None:
+    source.obeys = False
+    conversion = make(State.QUEUED, shut_down=True, guest_name="web", **NETWORK)
+    rounds(conductor, lambda: source.calls == ["shut down"])
+    when = work(conversion).asked
+    next_one, end = Conductor(RunnerStandin(), ProbeStandin()), time.monotonic() + 0.3
+    while time.monotonic() < end:
+        next_one.tick()
+    source.power = "off"
+    rounds(next_one, lambda: conversion.pk in next_one.runner.started)  # type: ignore[attr-defined]
+    assert work(conversion).asked == when
+    assert conversion.told_at_source() == ["The guest was asked to shut down.", "It has shut down."]
+
+
+def test_one_that_does_not_shut_down_fails_without_ever_having_had_a_place(
+    make: Callable[..., Conversion], source: PowerStandin, conductor: Conductor
+) -> None:
+    source.obeys = False
+    conversion = make(State.QUEUED, shut_down=True, shut_down_minutes=1, **NETWORK)
+    SourceWork.objects.create(conversion=conversion, attempt=1, asked=timezone.now() - timedelta(minutes=2))
+    rounds(conductor, lambda: Conversion.objects.get(pk=conversion.pk).state == State.FAILED)
+    conversion.refresh_from_db()
+    assert conversion.error and conversion.error["code"] == "did-not-shut-down" and conversion.started is None
+    assert conversion.waiting_for == "" and source.calls == [] and conversion.can_retry
+
+
+def test_one_that_is_started_while_it_waits_for_its_place_is_not_shut_down_again(
+    make: Callable[..., Conversion], source: PowerStandin, conductor: Conductor
+) -> None:
+    conversion = make(State.QUEUED, shut_down=True, **NETWORK)
+    SourceWork.objects.create(conversion=conversion, attempt=1, asked=timezone.now(), ready=timezone.now())
+    rounds(conductor, lambda: Conversion.objects.get(pk=conversion.pk).state == State.FAILED)
+    conversion.refresh_from_db()
+    assert conversion.error and conversion.error["code"] == "guest-runs" and source.calls == []
+
+
+def test_a_cancel_in_the_moment_before_asks_nothing_of_the_guest(
+    make: Callable[..., Conversion], source: PowerStandin
+) -> None:
+    conversion, worker = make(State.QUEUED, shut_down=True, start_again=True), SourceWorker()
+    worker.ready(conversion)  # the look is under way
+    Conversion.objects.get(pk=conversion.pk).request_cancel("alice")
+    for _ in range(10):  # of a conductor that has read the row before
+        worker.ready(conversion)
+        time.sleep(0.01)
+    assert source.calls == [] and not work_asked(conversion)
+
+
+def test_the_page_tells_what_it_waits_for_and_what_a_cancel_does(
+    make: Callable[..., Conversion], source: PowerStandin, log_in: Callable[[Any], Any], alice: Any
+) -> None:
+    source.obeys = False
+    conversion, _ = asked(make(State.QUEUED, shut_down=True, start_again=True, guest_name="<b>db"))
+    client = log_in(alice)
+    page = client.get(conversion.get_absolute_url()).content.decode()
+    assert "&lt;b&gt;db is shutting down" in page and "takes no place" in page and "console" in page
+    assert "If you cancel, it is started again." in page
+    asks = client.get(reverse("conversion-cancel", args=[conversion.pk])).content.decode()
+    assert "started again as soon as it is off" in asks
+    done = client.post(reverse("conversion-cancel", args=[conversion.pk]), follow=True).content.decode()
+    assert "it is started again at its source" in done and "The guest was asked to shut down." in done
 
 
 # -- a vSphere --------------------------------------------------------------------------------------------------------

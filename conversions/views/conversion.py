@@ -9,7 +9,7 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from .. import boot_tests
+from .. import boot_tests, source_steps
 from ..access import allowed
 from ..jobdir import JobDir
 from ..logs import FRAME, last_lines, line_numbers, read_frame, shown_until
@@ -63,6 +63,7 @@ def context(request: HttpRequest, conversion: Conversion, attempt: int) -> dict[
         "is_latest": attempt == conversion.attempt,
         "may_change": request.user.has_perm("conversions.change_conversion_run", conversion),
         **(boot_tests.told(conversion) if conversion.state == State.SUCCEEDED else {}),
+        "guest": source_steps.told(conversion) if conversion.can_cancel else None,
         "key": key(state),
         "now": timezone.now(),
         "nav": "board",
@@ -91,16 +92,25 @@ def page(request: HttpRequest, conversion: Conversion) -> HttpResponseBase:
 def cancel(request: HttpRequest, conversion: Conversion) -> HttpResponseBase:
     """GET asks, POST does."""
     if request.method != "POST":
-        return render(request, "conversions/conversion/cancel.html", {"conversion": conversion, "nav": "board"})
+        values = {"conversion": conversion, "guest": source_steps.told(conversion), "nav": "board"}
+        return render(request, "conversions/conversion/cancel.html", values)
     if conversion.request_cancel(request.user.get_username()):
         if conversion.state == State.CANCELLED:
-            messages.success(request, "Cancelled. It had not started, so nothing was left behind.")
+            messages.success(request, f"Cancelled. {_left(source_steps.told(conversion))}")
         else:
             messages.info(request, "It is being stopped. This page says when nothing of it runs any more.")
     else:
         conversion.refresh_from_db(fields=["state"])
         messages.warning(request, f"There was nothing to cancel any more: {state_sentence(conversion)}.")
     return redirect(conversion)
+
+
+def _left(guest: source_steps.Told | None) -> str:
+    if guest is None:
+        return "It had not started, so nothing was left behind."
+    if guest.again:
+        return f"{guest.name} was asked to shut down: it is started again at its source."
+    return f"{guest.name} was asked to shut down and stays off: start it at its source when it is needed."
 
 
 @require_POST
