@@ -127,7 +127,7 @@ def _login(saved: SavedSource, hosts: list[str]) -> Outcome:
         hosts += sorted({properties["name"] for properties in found[vim.HostSystem].values() if "name" in properties})
         missing = _missing_privileges(content)
         licence = _licence_problem(content)
-    text = f"{about.fullName}: {len(found[vim.VirtualMachine])} guests on {len(hosts)} hosts."
+    text = f"{about.fullName}: {len(found[vim.VirtualMachine])} guests on {len(hosts)} host{'' if len(hosts) == 1 else 's'}."
     if missing:
         return (
             "warning",

@@ -21,6 +21,15 @@ TRANSPORTS = {
 }
 
 
+#: Behind “More settings”.
+_MORE = ("ca", "libvirt_name", "max_running", "shared")
+_XEN_HELP = {
+    "name": "By which you and your colleagues know it: “Xen in the cellar”.",
+    "host": "As you would write it after “ssh”.",
+    "user": "Mostly root: libvirt must let this user manage its guests.",
+}
+
+
 def _text(label: str, **kwargs: Any) -> forms.CharField:
     attrs = {"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}
     return forms.CharField(label=label, widget=forms.TextInput(attrs=attrs), **kwargs)
@@ -88,12 +97,35 @@ class SourceForm(forms.Form):
         transport = self.fields["transport"]
         assert isinstance(transport, forms.ChoiceField)
         transport.choices, transport.initial = TRANSPORTS[kind], TRANSPORTS[kind][0][0]
+        if len(TRANSPORTS[kind]) == 1:
+            transport.widget = forms.HiddenInput()
+        if kind == "xen":
+            for name, words in _XEN_HELP.items():
+                self.fields[name].help_text = words
+        elif kind == "esxi":
+            self.fields["user"].help_text = "Mostly root."
         if saved is None or not saved.conversions.filter(state__in=["queued", "running", "cancelling"]).exists():
             del self.fields["sure"]
-        if saved is not None:
-            for name in ("password", "key"):
-                if name in self.fields and name in (saved.secrets or {}):
-                    self.fields[name].help_text = "One is stored and never shown again. Leave it empty to keep it."
+        stored = (saved.secrets if saved else None) or {}
+        for name in ("password", "key"):
+            if name in self.fields and name in stored:
+                self.fields[name].help_text = "One is stored and never shown again. Leave it empty to keep it."
+        login = "key" if kind == "xen" else "password"
+        self.fields[login].required = login not in stored
+        self.fields[login].error_messages["required"] = "This is needed to log in."
+
+    @property
+    def first_fields(self) -> list[forms.BoundField]:
+        return [self[name] for name in self.fields if name not in _MORE]
+
+    @property
+    def more_fields(self) -> list[forms.BoundField]:
+        return [self[name] for name in self.fields if name in _MORE]
+
+    @property
+    def more_is_set(self) -> bool:
+        """Whether something behind “More settings” is to be seen at once."""
+        return any(field.errors or (field.name != "shared" and field.value()) for field in self.more_fields)
 
     def clean_name(self) -> str:
         name: str = self.cleaned_data["name"]

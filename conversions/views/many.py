@@ -83,9 +83,15 @@ def from_list(request: HttpRequest, saved: SavedSource) -> HttpResponse:
         fit = [line.guest.guest_id for line, error in rows if line.guest and not error]
         if fit:
             selection.change(request.user, saved, lambda now: [*now, *fit])
-        context |= {"text": text, "taken": len(fit), "errors": [(line, error) for line, error in rows if error]}
+        taken = "1 guest of the list is selected" if len(fit) == 1 else f"{len(fit)} guests of the list are selected"
+        context |= {
+            "text": text,
+            "taken": len(fit),
+            "taken_words": taken,
+            "errors": [(line, error) for line, error in rows if error],
+        }
         if fit and not context["errors"]:
-            messages.success(request, f"{len(fit)} guests of the list are selected.")
+            messages.success(request, f"{taken}.")
             return redirect("source", pk=saved.pk)
         context["empty"] = not rows
         return render(request, "conversions/sources/from_list.html", context, status=200 if fit else 422)

@@ -42,6 +42,8 @@ def collection(request: HttpRequest) -> HttpResponse:
     rows = visible(request.user).annotate(
         guest_count=Count("guests", distinct=True), busy=Count("conversions", filter=_BUSY, distinct=True)
     )
+    for row in rows:
+        row.label, row.untrusted = get_source(row.kind).label, _needs_trust(row)
     kinds = [get_source(kind) for kind in KINDS]
     return render(request, "conversions/sources/list.html", {"rows": rows, "kinds": kinds, "nav": "sources"})
 
@@ -175,7 +177,14 @@ def test(request: HttpRequest, saved: SavedSource) -> HttpResponse:
         steps = list(connection.test(saved))
     finally:
         cache.delete(key)
-    context = {"saved": saved, "steps": steps, "good": all(step.state == "ok" for step in steps), "nav": "sources"}
+    states = {step.state for step in steps}
+    context = {
+        "saved": saved,
+        "steps": steps,
+        "good": states <= {"ok"},
+        "failed": not states <= {"ok", "warning"},
+        "nav": "sources",
+    }
     is_part = getattr(request, "htmx", False)
     return render(request, "conversions/sources/_test.html" if is_part else "conversions/sources/test.html", context)
 
