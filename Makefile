@@ -7,13 +7,13 @@ PYTHON := .venv/bin/python
 run:        # starts v2vweb; settings come from the environment: README.md
 	@exec setup/run.sh
 
-test:       # every test; what cannot run here is named with the reason at the end
+test:       # every test, as many at a time as there are cores; what cannot run here is named with the reason at the end
 	@setup/prepare.sh test
-	@$(PYTHON) -m pytest
+	@$(PYTHON) -m pytest -n auto --maxprocesses 4
 
 test-fast:  # without real virt-v2v and without a browser
 	@setup/prepare.sh test
-	@$(PYTHON) -m pytest -m "not real and not browser"
+	@$(PYTHON) -m pytest -n auto --maxprocesses 4 -m "not real and not browser"
 
 lint: export V2VWEB_DATA_DIR := $(CURDIR)/.cache/lint
 lint:

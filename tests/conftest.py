@@ -41,13 +41,22 @@ django.setup()
 pytest_plugins = [f"tests.{path.stem}" for path in sorted(Path(__file__).parent.glob("fixtures_*.py"))]
 
 
+# First: pytest-xdist, when it is used, reads the groups in the same hook.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Quick ones first; the browser's last, because Playwright's loop stays in the thread."""
+    """Quick ones first; the browser's last, because Playwright's loop stays in the thread.
+
+    With several workers (make test) the quick tests go to whoever is free; the others stay together by file, since they
+    share a site, a rig or a browser.
+    """
 
     def weight(item: pytest.Item) -> int:
         return 2 * bool(item.get_closest_marker("browser")) or int(bool(item.get_closest_marker("real")))
 
     items.sort(key=weight)
+    for item in items:
+        if weight(item):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 def pytest_unconfigure() -> None:
