@@ -58,7 +58,11 @@
       const running = state === "sending" || state === "waiting" || state === "retrying";
       this.part("pause").hidden = !running;
       this.part("resume").hidden = state !== "paused" && state !== "stopped";
-      this.part("remove").hidden = state === "looking";
+      // What has arrived, or was never sent, only leaves this page; what is on its way is removed from the server, too.
+      const remove = this.part("remove"), word = state === "arrived" || state === "refused" ? "Hide" : "Remove";
+      remove.hidden = state === "looking";
+      remove.querySelector("span").textContent = word;
+      remove.setAttribute("aria-label", `${word} ${this.file.name}`);
       this.part("bar").hidden = state === "refused" || state === "looking";
       safe();
       next();
@@ -235,6 +239,8 @@
 
     async pause() {
       if (this.upload) await this.upload.abort();
+      this.samples = [];
+      this.paint();
       this.show("paused", "Paused by you");
     }
 
@@ -268,7 +274,7 @@
   const note = document.getElementById("safe");
   let lock = null;
   const safe = () => {
-    note.hidden = !items.size;
+    note.hidden = [...items].every((item) => item.state === "refused");
     note.querySelector("[data-part=text]").textContent = unfinished()
       ? "Keep this page open while it sends. If it is closed, or this computer sleeps, nothing that was sent is lost: open this page again, here or in another browser, and choose the same file. It goes on where it stopped."
       : "You may close this page. Everything that you sent is on the server.";
