@@ -78,6 +78,18 @@ class TargetForm(forms.Form):
                 help_text=_ABOUT_NETWORKS if number == 0 else "",
             )
 
+    @property
+    def sections(self) -> list[tuple[str, list[forms.BoundField]]]:
+        """The fields under headings; one that no heading knows stands under the first."""
+        named = [
+            ("Networks", [field for field, _ in self.networks]),
+            ("Storage", ["storage_class", "volume_mode", "access_mode", "object"]),
+            ("Hardware", ["cpus", "memory_gib", "instance_type", "preference", "firmware"]),
+        ]
+        known = {name for _, names in named for name in names}
+        first = ("Place", [name for name in self.fields if name not in known])
+        return [(title, [self[n] for n in names if n in self.fields]) for title, names in (first, *named) if names]
+
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
         try:

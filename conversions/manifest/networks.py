@@ -260,7 +260,7 @@ def _none_at_all(work: Work) -> None:
                 "no-network-card",
                 "The machine has no network card",
                 "The guest has no network card at its source, so it gets none.",
-                "Choose a network for “*” to give it one.",
+                "To give it one, choose a network under “Target” in the next conversion, or add it to the file for KubeVirt.",
             )
         return
     choice = choice or Network(type="pod")

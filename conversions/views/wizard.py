@@ -14,7 +14,7 @@ from .. import drafts, handover, planning, space
 from ..access import allowed
 from ..drafts import STEPS, StaleError
 from ..forms import NameForm
-from ..models import Draft
+from ..models import Draft, InventoryGuest
 from ..options import OptionsForm
 from ..outputs import get_output
 from ..plan import Plan
@@ -85,9 +85,9 @@ def _source(request: HttpRequest, draft: Draft) -> HttpResponse:
     form_class = planning.forms_for(kind).source
     if request.method != "POST":
         form = form_class(initial=draft.data.get("typed", {}).get("source"))
-        return show(request, draft, "source", form=form, **picker_of(request, draft))
+        return show(request, draft, "source", form=form, at_source=_at_source(form), **picker_of(request, draft))
     form = form_class(with_picked(request.POST, form_class))
-    picker = picker_of(request, draft)
+    picker = {**picker_of(request, draft), "at_source": _at_source(form)}
     if version_of(request) != draft.version:
         return show(request, draft, "source", form=form, stale=StaleError(draft), **picker)
     if form.is_valid():
@@ -110,6 +110,16 @@ def _source(request: HttpRequest, draft: Draft) -> HttpResponse:
                 return already_started(request, stale.now)
             return show(request, draft, "source", form=form, stale=stale, **picker)
     return show(request, draft, "source", status=422, form=form, **picker)
+
+
+def _at_source(form: Any) -> InventoryGuest | None:
+    """The guest of a saved source that was chosen in its table, as it was seen there."""
+    if not {"source_id", "guest"} <= form.fields.keys():
+        return None
+    source, guest = str(form["source_id"].value() or ""), str(form["guest"].value() or "")
+    if not (source.isascii() and source.isdecimal() and len(source) < 10):
+        return None
+    return InventoryGuest.objects.select_related("source").filter(source_id=int(source), guest_id=guest).first()
 
 
 def _guest(request: HttpRequest, draft: Draft) -> HttpResponse:
