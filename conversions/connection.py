@@ -3,11 +3,8 @@
 No step waits for ever (reach.py, vsphere.py), and none changes anything at the source.
 """
 
-import os
 import re
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,13 +12,12 @@ from typing import Any, Literal
 
 from pyVmomi import vim, vmodl
 
-from . import libvirt_uri, vsphere
-from .agent import shims
+from . import libvirt_uri, ssh, vsphere
 from .models import SavedSource
 from .problems import Problem, RefusedError
 from .reach import check_pin, open_port
-from .sources.xen import known_hosts
-from .trust import fetch_certificate, fetch_host_keys
+from .sources.ssh_files import ssh_port
+from .trust import fetch_certificate
 
 State = Literal["ok", "warning", "error", "skipped"]
 
@@ -81,6 +77,9 @@ def _vsphere_steps(saved: SavedSource) -> Steps:
     yield "certificate", "Certificate", lambda: _certificate(saved)
     hosts: list[str] = []
     yield "login", f"Login as {saved.user}", lambda: _login(saved, hosts)
+    if saved.transport == "ssh":
+        yield from _ssh_steps(saved, "ssh-")
+        yield "datastores", "Datastores over SSH", lambda: _datastores(saved)
     if saved.transport == "vddk":
         yield "vddk", "VDDK library and nbdkit's plugin", lambda: _vddk(saved.vddk_libdir)
         for host in hosts if saved.kind == "vcenter" else [saved.host]:
@@ -206,91 +205,56 @@ def _port_902(host: str) -> Outcome:
     return _ok()
 
 
-# --- Xen ------------------------------------------------------------------------------------------------------------
+# --- SSH ------------------------------------------------------------------------------------------------------------
 
 
 def _xen_steps(saved: SavedSource) -> Steps:
-    yield "reach", f"{saved.host}, port {saved.port}", lambda: _reach(saved.host, saved.port)
-    yield "host-key", "SSH host key", lambda: _host_key(saved)
-    yield "login", f"Login as {saved.user} with the key", lambda: _ssh(saved, "true")
-    yield "nc", "netcat on the Xen host", lambda: _ssh(saved, "command -v nc || command -v virt-ssh-helper")
+    yield from _ssh_steps(saved)
+    yield "nc", "netcat on the Xen host", lambda: _nc(saved)
     yield "libvirt", "libvirt on the Xen host", lambda: _libvirt(saved)
 
 
-def check_host_key(saved: SavedSource) -> None:
-    """RefusedError "host-key-changed", or why there is nothing to compare."""
-    found = {(key.type, key.key) for key in fetch_host_keys(saved.host, saved.port)}
-    pinned = {(key["type"], key["key"]) for key in saved.host_keys}
-    if not pinned:
-        raise RefusedError(
-            Problem(
-                "host-key-not-trusted-yet",
-                "The SSH host key is not trusted yet",
-                f"Nobody has confirmed yet that this is {saved.host}.",
-                "Compare the fingerprints with what the host's administrator says, then press Trust.",
-            )
-        )
-    if not found & pinned or {type for type, _ in pinned - found} & {type for type, _ in found}:
-        raise RefusedError(
-            Problem(
-                "host-key-changed",
-                "The host shows another SSH key",
-                f"{saved.host} does not show the key that was trusted. Either it was installed anew, or somebody stands between.",
-                "Ask the host's administrator; if the key was changed on purpose, trust the new one.",
-                "administrator",
-            ),
-            status=409,
-        )
+def _ssh_steps(saved: SavedSource, prefix: str = "") -> Steps:
+    port = ssh_port(saved)
+    yield f"{prefix}reach", f"{saved.host}, port {port}", lambda: _reach_ssh(saved)
+    yield f"{prefix}host-key", "SSH host key", lambda: _host_key(saved)
+    yield f"{prefix}login", f"Login as {saved.user} with the key", lambda: _ssh_login(saved)
+
+
+def _reach_ssh(saved: SavedSource) -> Outcome:
+    try:
+        return _reach(saved.host, ssh_port(saved))
+    except RefusedError as error:
+        raise ssh.if_off(saved, error) from None
 
 
 def _host_key(saved: SavedSource) -> Outcome:
-    check_host_key(saved)
+    ssh.check_host_key(saved)
     return _ok("It is the one that was trusted.")
 
 
-def with_ssh(saved: SavedSource, argv: list[str], timeout: float) -> subprocess.CompletedProcess[str]:
-    """Runs a program in whose PATH ssh is the source's own: its key, its host keys, nothing of this account."""
-    with tempfile.TemporaryDirectory(prefix="v2vweb-ssh-") as name:
-        folder = Path(name)
-        for file, text in {**(saved.secrets or {}), "known_hosts": known_hosts(saved)}.items():
-            path = folder / file
-            path.touch(mode=0o600)
-            path.write_text(text if text.endswith("\n") else f"{text}\n")
-        path_before = os.environ.get("PATH", os.defpath)
-        env = os.environ | shims.write(folder / "bin", folder, path_before)
-        env["PATH"] = f"{folder / 'bin'}:{path_before}"
-        program = shutil.which(argv[0], path=env["PATH"]) or argv[0]
-        return subprocess.run(
-            [program, *argv[1:]],
-            env=env,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
+def _ssh_login(saved: SavedSource) -> Outcome:
+    ssh.run(saved, "true")
+    return _ok()
 
 
-def _ssh(saved: SavedSource, command: str) -> Outcome:
-    target = f"{saved.user}@{saved.host}"
-    try:
-        done = with_ssh(saved, ["ssh", "-p", str(saved.port), "--", target, command], timeout=30)
-    except subprocess.TimeoutExpired:
-        raise RefusedError(
-            Problem("ssh-no-answer", "No answer", f"{saved.host} did not finish within 30 seconds.", "Try again.")
-        ) from None
-    if done.returncode == 255:
+def _datastores(saved: SavedSource) -> Outcome:
+    done = ssh.run(saved, "ls /vmfs/volumes/")
+    if done.returncode != 0 or not done.stdout.strip():
         raise RefusedError(
             Problem(
-                "ssh-refused",
-                "SSH refused the login",
-                f"{saved.host} did not let {saved.user} in with this key: {_last_line(done.stderr)}",
-                f"Add the key's public half to ~/.ssh/authorized_keys of {saved.user} on {saved.host}.",
+                "no-datastores",
+                "There are no datastores to be seen over SSH",
+                f"/vmfs/volumes on {saved.host} cannot be read: {ssh.last_line(done.stderr)}",
+                f"Check that this is the ESXi host itself, and that {saved.user} may read its datastores.",
                 "source owner",
-            ),
-            field="key",
+            )
         )
-    if done.returncode != 0:
+    return _ok()
+
+
+def _nc(saved: SavedSource) -> Outcome:
+    if ssh.run(saved, "command -v nc || command -v virt-ssh-helper").returncode != 0:
         raise RefusedError(
             Problem(
                 "nc-missing",
@@ -303,14 +267,10 @@ def _ssh(saved: SavedSource, command: str) -> Outcome:
     return _ok()
 
 
-def _last_line(text: str) -> str:
-    return (text.strip().splitlines() or ["no reason given"])[-1][:300]
-
-
 def _libvirt(saved: SavedSource) -> Outcome:
     uri = libvirt_uri.xen_ssh(saved.user, saved.host, saved.port, saved.libvirt_name)
     try:
-        done = with_ssh(saved, ["virsh", "-r", "-c", uri, "list", "--all", "--name"], timeout=40)
+        done = ssh.with_ssh(saved, ["virsh", "-r", "-c", uri, "list", "--all", "--name"], timeout=40)
     except subprocess.TimeoutExpired:
         done = subprocess.CompletedProcess([], 1, "", "no answer within 40 seconds")
     if done.returncode != 0:
@@ -318,7 +278,7 @@ def _libvirt(saved: SavedSource) -> Outcome:
             Problem(
                 "libvirt-refused",
                 "libvirt does not answer on the Xen host",
-                f"Asking for the list of guests failed: {_last_line(done.stderr)}",
+                f"Asking for the list of guests failed: {ssh.last_line(done.stderr)}",
                 "Check that libvirtd runs there (systemctl status libvirtd).",
                 "source owner",
             )

@@ -378,6 +378,7 @@ class SavedSource(models.Model):
     pin_sha256 = models.CharField(max_length=95, blank=True)
     pin_sha1 = models.CharField(max_length=59, blank=True)  #: VDDK's thumbprint
     ca = models.TextField(blank=True)  #: PEM of a CA, instead of a pin
+    ssh_port = models.PositiveIntegerField(null=True, blank=True)  #: ESXi over SSH, beside `port`; None: 22
     host_keys = models.JSONField(default=list, blank=True)  #: SSH: [{"type", "key", "fingerprint"}]
     #: problems.Problem as a dict: why nothing that uses this source may run, as when its certificate has changed
     blocked = models.JSONField(null=True, blank=True)

@@ -37,6 +37,21 @@ def _accepted(saved: SavedSource) -> None:
     saved.save()
 
 
+def wants_certificate(saved: SavedSource) -> bool:
+    return saved.kind != "xen"
+
+
+def wants_host_keys(saved: SavedSource) -> bool:
+    return saved.transport == "ssh"
+
+
+def is_trusted(saved: SavedSource) -> bool:
+    """An ESXi host over SSH has two faces: its API's certificate and its SSH keys."""
+    return not (wants_certificate(saved) and not (saved.pin or saved.ca)) and not (
+        wants_host_keys(saved) and not saved.host_keys
+    )
+
+
 def confirmed_certificate(host: str, port: int, sha256: str) -> Certificate:
     """The certificate, when it has this fingerprint (with or without colons, in any case) right now."""
     found = fetch_certificate(host, port)

@@ -3,6 +3,7 @@
 Each call has a session of its own with limits on every wait, and knows no database: it runs in a thread beside the conductor.
 """
 
+import re
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -10,17 +11,18 @@ from typing import Any
 from pyVmomi import vim, vmodl
 
 from . import libvirt_uri, vsphere
-from .connection import check_host_key, endpoint_of, with_ssh
+from .connection import endpoint_of
 from .models import SavedSource
 from .problems import Problem, RefusedError
 from .reach import check_pin
+from .ssh import check_host_key, with_ssh
 from .vsphere_records import host_path_of
 
 _POWER = {"poweredOn": "on", "poweredOff": "off", "suspended": "suspended"}
 _XEN_POWER = {"running": "on", "idle": "on", "in shutdown": "on", "shut off": "off", "paused": "suspended"}
 _XEN_SECONDS = 60
 _TASK_SECONDS = 60
-_IS_OFF = "domain is not running"  #: libvirt, when it went off in this moment
+_IS_OFF = re.compile(r"domain.* not running", re.I)  #: libvirt, when it went off in this moment
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ def look(saved: SavedSource, guest: str, uuid: str | None) -> Seen:
         check_host_key(saved)
         state = _virsh(saved, f"domstate {uuid or guest}").strip()
         return Seen(_XEN_POWER.get(state, state))
+    if saved.transport == "ssh":
+        check_host_key(saved)
     with _guest(saved, guest) as machine:
         # One question for both: the properties of a guest that is being deleted may go away one by one.
         runtime = machine.runtime
@@ -149,10 +153,10 @@ def _no(saved: SavedSource, why: str) -> RefusedError:
     )
 
 
-def _virsh(saved: SavedSource, command: str, unless: str = "never") -> str:
+def _virsh(saved: SavedSource, command: str, unless: re.Pattern[str] | None = None) -> str:
     uri = libvirt_uri.xen_ssh(saved.user, saved.host, saved.port, saved.libvirt_name)
     done = with_ssh(saved, ["virsh", "-q", "-c", uri, command], timeout=_XEN_SECONDS)
-    if done.returncode == 0 or unless in done.stderr:
+    if done.returncode == 0 or (unless and unless.search(done.stderr)):
         return done.stdout
     why = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
     if "failed to get domain" in done.stderr or "Domain not found" in done.stderr:

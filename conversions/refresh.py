@@ -15,11 +15,12 @@ from pyVmomi import vim, vmodl
 
 from . import libvirt_uri, vsphere
 from .concerns import Around, around, concerns
-from .connection import endpoint_of, with_ssh
+from .connection import endpoint_of
 from .inventory import DiskRecord, GuestRecord, NicRecord
 from .models import InventoryGuest, SavedSource
 from .problems import Problem, RefusedError
 from .reach import check_pin
+from .ssh import with_ssh
 from .vsphere_records import read_records
 
 #: Problems that stop everything which uses the source, until a person has looked.

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from ninja import Field, Schema
 from pydantic import SecretStr
 
+from . import pinning
 from .batches import Planned
 from .models import InventoryGuest, SavedSource
 from .schemas import ConversionOut, OptionsIn, OutputIn, Refusal, Strict
@@ -18,6 +19,9 @@ class SourceCreate(Strict):
     name: str = Field(max_length=200)
     host: str = Field(max_length=400)
     port: int | None = Field(None, description="443 for vCenter and ESXi, 22 for Xen.")
+    ssh_port: int | None = Field(
+        None, description="An ESXi host over SSH: beside `port`, which is its API's; null: 22."
+    )
     user: str = Field(max_length=400)
     password: SecretStr | None = Field(None, description="Never given back.")
     key: SecretStr | None = Field(None, description="An SSH private key in OpenSSH's form; never given back.")
@@ -35,7 +39,7 @@ class SourceCreate(Strict):
         description="SHA-256 of the certificate that you trust. It is taken only when the server shows exactly that one now.",
     )
     host_keys: list[str] | None = Field(
-        None, max_length=20, description="Xen: SHA256:... of the SSH host keys that you trust; taken in the same way."
+        None, max_length=20, description="Over SSH: SHA256:... of the host keys that you trust; taken in the same way."
     )
 
 
@@ -45,6 +49,7 @@ class SourceChange(Strict):
     name: str | None = Field(None, max_length=200)
     host: str | None = Field(None, max_length=400)
     port: int | None = None
+    ssh_port: int | None = None
     user: str | None = Field(None, max_length=400)
     password: SecretStr | None = None
     key: SecretStr | None = None
@@ -75,6 +80,7 @@ class SourceOut(Schema):
     shared: bool
     host: str
     port: int
+    ssh_port: int | None
     user: str
     transport: str
     vddk_libdir: str
@@ -212,12 +218,15 @@ def source_out(saved: SavedSource, guests: int | None = None) -> SourceOut:
     return SourceOut(
         **{
             name: getattr(saved, name)
-            for name in ("kind", "name", "shared", "host", "port", "user", "transport", "vddk_libdir", "libvirt_name")
+            for name in (
+                *("kind", "name", "shared", "host", "port", "ssh_port", "user"),
+                *("transport", "vddk_libdir", "libvirt_name"),
+            )
         },
         id=saved.pk,
         owner=saved.owner.get_username(),
         max_running=saved.max_running,
-        trusted=bool(saved.host_keys if saved.kind == "xen" else saved.pin or saved.ca),
+        trusted=pinning.is_trusted(saved),
         pin_sha256=saved.pin_sha256 or None,
         thumbprint=saved.pin_sha1 or None,
         host_keys=[key["fingerprint"] for key in saved.host_keys],

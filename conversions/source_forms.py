@@ -15,14 +15,19 @@ TRANSPORTS = {
     "esxi": [
         ("https", "HTTPS: works everywhere, slower"),
         ("vddk", "VDDK: faster, needs VMware's library on this server"),
-        ("ssh", "SSH: for a host whose HTTPS is closed; needs a key"),
+        ("ssh", "SSH: where disks cannot be read over HTTPS; needs a key, and SSH switched on at the host"),
     ],
     "xen": [("ssh", "SSH")],
 }
 
 
 #: Behind “More settings”.
-_MORE = ("ca", "libvirt_name", "max_running", "shared")
+_MORE = ("ssh_port", "ca", "libvirt_name", "max_running", "shared")
+#: Of models.SavedSource, as a form takes them.
+SETTINGS = (
+    *("name", "host", "port", "user", "transport", "max_running", "shared"),
+    *("ssh_port", "vddk_libdir", "ca", "libvirt_name"),
+)
 _XEN_HELP = {
     "name": "By which you and your colleagues know it: “Xen in the cellar”.",
     "host": "As you would write it after “ssh”.",
@@ -63,6 +68,9 @@ class SourceForm(forms.Form):
         max_length=400,
         help_text="On this server: the folder that holds lib64. Only for VDDK.",
     )
+    ssh_port = forms.IntegerField(
+        label="SSH port", required=False, min_value=1, max_value=65535, help_text="Empty: 22. Only for SSH."
+    )
     ca = forms.CharField(
         label="CA certificate",
         required=False,
@@ -90,7 +98,11 @@ class SourceForm(forms.Form):
     def __init__(self, *args: Any, kind: str, saved: SavedSource | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.kind, self.saved = kind, saved
-        drop = {"xen": ("password", "vddk_libdir", "ca"), "vcenter": ("key", "libvirt_name"), "esxi": ("libvirt_name",)}
+        drop = {
+            "xen": ("password", "vddk_libdir", "ca", "ssh_port"),
+            "vcenter": ("key", "libvirt_name", "ssh_port"),
+            "esxi": ("libvirt_name",),
+        }
         for name in drop[kind]:
             del self.fields[name]
         self.fields["port"].initial = PORTS[kind]
@@ -190,6 +202,8 @@ class SourceForm(forms.Form):
             setattr(saved, name, cleaned[name])
         for name in ("vddk_libdir", "ca", "libvirt_name"):
             setattr(saved, name, cleaned.get(name, ""))
+        if saved.ssh_port != cleaned.get("ssh_port"):
+            saved.ssh_port, saved.host_keys = cleaned.get("ssh_port"), []
         given = {name: cleaned[name] for name in ("password", "key") if cleaned.get(name)}
         if given:
             saved.secrets = {**(saved.secrets or {}), **given}

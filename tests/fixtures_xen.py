@@ -1,4 +1,4 @@
-"""A "Xen host" as processes: a real sshd and libvirtd on loopback, whose guests come from libvirt's test driver."""
+"""A "Xen host" as processes: a real sshd and libvirtd on loopback, whose guest comes from libvirt's test driver and runs."""
 
 import dataclasses
 import shutil
@@ -7,8 +7,12 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from conversions import trust
+from conversions.models import SavedSource
 
 LAB = Path(__file__).parent / "lab"
 
@@ -23,24 +27,46 @@ class XenHost:
     guest: str
 
 
-@pytest.fixture(scope="session")
-def xen_host(guest_image: Path) -> Iterator[XenHost]:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="session")
+def xen_host(guest_image: Path) -> Iterator[XenHost]:
+    port = free_port()
     folder = Path(tempfile.mkdtemp(prefix="xenlab-"))
-    image = folder / "xenguest.img"
-    subprocess.run(["cp", "--sparse=always", guest_image, image], check=True)
-    subprocess.run([LAB / "xen.sh", "start", folder, image, "xenguest", str(port)], check=True)
+    subprocess.run(
+        [LAB / "xen.sh", "start", folder, guest_image, "xenguest", str(port)], check=True, stdout=subprocess.DEVNULL
+    )
     try:
         yield XenHost(
             "127.0.0.1",
             port,
             (folder / "key").read_text(),
             (folder / "known_hosts").read_text(),
-            f"test://{folder}/node.xml",
+            "test:///default",
             "xenguest",
         )
     finally:
         subprocess.run([LAB / "xen.sh", "stop", folder], check=False)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def saved_xen(alice: Any, xen_host: XenHost) -> SavedSource:
+    keys = trust.fetch_host_keys(xen_host.host, xen_host.port)
+    return SavedSource.objects.create(
+        kind="xen",
+        name="Lab Xen",
+        owner=alice,
+        host=xen_host.host,
+        port=xen_host.port,
+        user="root",
+        transport="ssh",
+        secrets={"key": xen_host.key},
+        host_keys=[{"type": key.type, "key": key.key, "fingerprint": key.fingerprint} for key in keys],
+        libvirt_name=xen_host.libvirt_name,
+    )

@@ -35,23 +35,6 @@ def saved(alice: Any, vcenter: Simulator) -> SavedSource:
     )
 
 
-@pytest.fixture
-def saved_xen(alice: Any, xen_host: XenHost) -> SavedSource:
-    keys = trust.fetch_host_keys(xen_host.host, xen_host.port)
-    return SavedSource.objects.create(
-        kind="xen",
-        name="Lab Xen",
-        owner=alice,
-        host=xen_host.host,
-        port=xen_host.port,
-        user="root",
-        transport="ssh",
-        secrets={"key": xen_host.key},
-        host_keys=[{"type": key.type, "key": key.key, "fingerprint": key.fingerprint} for key in keys],
-        libvirt_name=xen_host.libvirt_name,
-    )
-
-
 def states(saved: SavedSource) -> dict[str, str]:
     return {step.id: step.state for step in connection.test(saved)}
 
@@ -210,7 +193,7 @@ def test_a_xen_host_passes_every_step(saved_xen: SavedSource) -> None:
 def test_xens_guests_are_listed_with_disks_and_cards(saved_xen: SavedSource, xen_host: XenHost) -> None:
     assert refresh.refresh(saved_xen) == 1
     record = saved_xen.guests.get().record
-    assert record["name"] == xen_host.guest and record["power"] == "off"
+    assert record["name"] == xen_host.guest and record["power"] == "on"
     assert record["disks"][0]["format"] == "raw" and record["nics"][0]["mac"] == "00:16:3e:12:34:56"
 
 

@@ -6,7 +6,8 @@ from typing import Any
 from django import forms
 
 from .. import peek, vetting
-from ..images import Image
+from ..bucket import planned
+from ..images import Image, check_headers
 from ..plan import Disk, Guest, Plan
 from ..problems import Problem, RefusedError
 from . import roots
@@ -53,19 +54,25 @@ def resolve_all(paths: list[str]) -> list[str]:
             "Choose only the disks of one machine.",
         )
     resolved = [roots.resolve(path) for path in paths]
-    seen: set[tuple[int, int]] = set()
+    seen: set[tuple[object, ...]] = set()
     for path in resolved:
-        about = path.stat()
         # By inode: two names of one file are one disk too.
-        if (about.st_dev, about.st_ino) in seen:
+        if (key := _identity(path)) in seen:
             raise _refuse(
                 "disk-twice",
                 "One disk image was chosen twice",
                 f"“{path.name}” is in the list more than once.",
                 "Take one of them out.",
             )
-        seen.add((about.st_dev, about.st_ino))
+        seen.add(key)
     return [str(path) for path in resolved]
+
+
+def _identity(path: Path) -> tuple[object, ...]:
+    if planned.readable(path) is not path:  # in a bucket
+        return (path,)
+    about = path.stat()
+    return (about.st_dev, about.st_ino)
 
 
 class DiskForm(forms.Form):
@@ -108,7 +115,7 @@ def settle_format(paths: list[Path], declared: str) -> str:
 
 def _format_of(path: Path, declared: str) -> str:
     try:
-        kind = peek.sniff(path)
+        kind = peek.sniff(planned.readable(path))
     except OSError as error:
         raise _refuse(
             "file-unreadable",
@@ -177,8 +184,11 @@ class DiskSource(Source):
     form_class = DiskForm
 
     def look(self, settings: dict[str, Any]) -> Finding:
-        images = [Image(Path(path), settings["format"]) for path in settings["paths"]]
-        return look_at(images, name=_guest_name(images[0].path))
+        paths, format = settings["paths"], settings["format"]
+        with planned.shown(paths) as seen:
+            images = [Image(seen.path(path), format, Path(path).name) for path in paths]
+            name = _guest_name(Path(paths[0]))
+            return look_at(images, name=name) if seen.whole else _look_at_headers(images, name)
 
     def input_args(self, plan: Plan, secrets: Path) -> list[str]:
         return ["-i", "disk", "-if", plan.source.settings["format"]]
@@ -190,10 +200,27 @@ class DiskSource(Source):
         settings = plan.source.settings
         return [{"path": path, "kind": "disk", "format": settings["format"]} for path in settings["paths"]]
 
+    def scratch_needed(self, plan: Plan) -> int:
+        return planned.to_download(plan.source.settings["paths"])
+
 
 def _guest_name(path: Path) -> str:
     stem = path.stem if path.suffix.lower() in roots.KINDS else path.name
     return stem.removesuffix("-flat").removesuffix("-sda").removesuffix("-disk1") or path.name
+
+
+def _look_at_headers(images: list[Image], name: str | None) -> Finding:
+    """Of images in a bucket that no program can open here: they are downloaded and vetted when the conversion starts."""
+    for image in images:
+        check_headers(image)
+    concern = Problem(
+        "disk-in-bucket",
+        "The disk is looked at later",
+        "It lies in a bucket, and this server cannot read it there; it is downloaded and checked when the conversion starts.",
+        "Nothing to do. With FUSE on this server it goes quicker: your administrator finds that on the page “System”.",
+    )
+    disks = (Disk(name=image.shown, format=image.format, size=None) for image in images)
+    return Finding(Guest(name=name, disks=tuple(disks)), (concern,))
 
 
 def look_at(images: list[Image], name: str | None, *, probed: bool = False) -> Finding:

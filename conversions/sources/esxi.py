@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from .. import libvirt_uri
+from ..models import SavedSource
 from ..plan import Plan
 from .remote import RemoteSource, tls_pins, vmware_args
+from .ssh_files import ssh_files
 
 _DATASTORE_PATH = re.compile(r"\[([^\]]+)\] (.+)")
 
@@ -32,6 +34,12 @@ class EsxiSource(RemoteSource):
             raise ValueError(f"no datastore path: {settings['vmx']}")
         path = f"/vmfs/volumes/{match[1]}/{match[2]}"
         return [libvirt_uri.vmx_ssh(settings["user"], settings["host"], settings.get("ssh_port"), path)]
+
+    def secrets(self, plan: Plan) -> dict[str, str]:
+        if plan.source.settings["transport"] != "ssh":
+            return super().secrets(plan)
+        # Not the password: it is for the list of guests, and virt-v2v has no need of it here.
+        return ssh_files(SavedSource.objects.get(pk=plan.source.settings["source_id"]))
 
     def pins(self, plan: Plan) -> list[dict[str, Any]]:
         return tls_pins(plan.source.settings)

@@ -8,6 +8,7 @@ from django import forms
 from django.conf import settings as site
 
 from .. import ova_view, unpacking, vetting
+from ..bucket import planned
 from ..images import Image
 from ..ova import STOPS_VIRT_V2V, Ova, check_manifest, read_ova, worked_around
 from ..ovf import OvfDisk
@@ -53,9 +54,8 @@ class OvaForm(forms.Form):
             raise FormProblem(error.problem) from None
 
 
-def _ova_of(settings: dict[str, Any]) -> Path:
+def _ova_of(path: Path) -> Path:
     """What virt-v2v is given: the file, or of an OVA that somebody has unpacked the folder in which the .ovf is."""
-    path = Path(settings["path"])
     return path.parent if path.suffix.lower() == ".ovf" else path
 
 
@@ -66,34 +66,45 @@ class OvaSource(Source):
     form_class = OvaForm
 
     def look(self, settings: dict[str, Any]) -> Finding:
-        return look_at_ova(_ova_of(settings), settings.get("ovf"), settings.get("firmware"))
+        path, chosen = settings["path"], (settings.get("ovf"), settings.get("firmware"))
+        with planned.shown([path]) as seen:
+            return look_at_ova(_ova_of(seen.path(path)), *chosen, as_=_ova_of(Path(path)), whole=seen.whole)
 
     def input_args(self, plan: Plan, secrets: Path) -> list[str]:
         return ["-i", "ova"]
 
     def guest_args(self, plan: Plan) -> list[str]:
         settings = plan.source.settings
-        return [settings["view"]["folder"] if "view" in settings else str(_ova_of(settings))]
+        return [settings["view"]["folder"] if "view" in settings else str(_ova_of(Path(settings["path"])))]
 
     def vet(self, plan: Plan) -> list[dict[str, Any]]:
         settings = plan.source.settings
         described = {key: settings[key] for key in ("ovf", "ovf_sha256", "disks", "digests", "view") if key in settings}
-        return [{"kind": "ova", "path": str(_ova_of(settings))} | described]
+        return [{"kind": "ova", "path": str(_ova_of(Path(settings["path"])))} | described]
 
     def scratch_needed(self, plan: Plan) -> int:
         scratch: int = plan.source.settings.get("scratch", 0)
-        return scratch
+        return scratch + planned.to_download([plan.source.settings["path"]])
 
 
-def look_at_ova(path: Path, ovf_name: str | None = None, firmware: Literal["bios", "uefi"] | None = None) -> Finding:
+def look_at_ova(
+    path: Path,
+    ovf_name: str | None = None,
+    firmware: Literal["bios", "uefi"] | None = None,
+    *,
+    as_: Path | None = None,
+    whole: bool = True,
+) -> Finding:
     """What an OVA tells about its guest.  Raises RefusedError when virt-v2v could not, or must not, open it.
 
-    `ovf_name` and `firmware` are what a person has chosen where the OVA leaves it open.
+    `ovf_name` and `firmware` are what a person has chosen where the OVA leaves it open.  `as_` is where it really is, when
+    it is only shown at `path`, and `whole` whether programs may open it there.
     """
     try:
         ova = read_ova(path, ovf_name=ovf_name, quick=True)
         size = sum(member.size for member in ova.members)
-        if size <= CHECK_NOW and ova.complete and ova.packed in ("tar", "folder"):
+        # Of an upload in a bucket they were compared when it came.
+        if size <= CHECK_NOW and ova.complete and ova.packed in ("tar", "folder") and as_ in (None, path):
             check_manifest(path, ova)
         ovf_sha256 = unpacking.sha256_of(path, ova.ovf_name)
     except OSError as error:
@@ -107,7 +118,11 @@ def look_at_ova(path: Path, ovf_name: str | None = None, firmware: Literal["bios
             )
         ) from error
     is_packed = ova.packed not in ("tar", "folder") or ova.compressed
-    found = _packed_finding(ova) if is_packed else _look_inside(path, ova)
+    found = (
+        _unseen_finding(ova, _PACKED if is_packed else _IN_BUCKET)
+        if is_packed or not whole
+        else _look_inside(path, ova)
+    )
     guest = _guest(ova, found.guest, firmware)
     concerns = (*_concerns(ova, guest), *found.concerns)
     settings: dict[str, Any] = {
@@ -124,7 +139,7 @@ def look_at_ova(path: Path, ovf_name: str | None = None, firmware: Literal["bios
         if is_packed:
             raise RefusedError(next((c for c in ova.concerns if c.code in STOPS_VIRT_V2V), _PACKED_AND_ODD))
         # virt-v2v does not see the manifest then: all checksums are ours to compare.
-        settings |= {"view": _view(path, ova, ovf_sha256, guest.firmware), "digests": _digests(ova)}
+        settings |= {"view": _view(as_ or path, ova, ovf_sha256, guest.firmware), "digests": _digests(ova)}
         concerns = concerns if any(c.code in STOPS_VIRT_V2V for c in concerns) else (*concerns, _VIEW)
     return Finding(guest, concerns, found.facts | {"settings": settings})
 
@@ -176,15 +191,23 @@ def _image(path: Path, ova: Ova, member: Member) -> Image:
     return Image(path, format, member.name, member.offset, member.size)
 
 
-def _packed_finding(ova: Ova) -> Finding:
-    """Of a packed OVA only the description is known before it is unpacked."""
+_PACKED = Problem(
+    "ova-packed",
+    "The OVA is packed",
+    "Its disks are unpacked and checked when the conversion starts. That takes time, and space for all of them.",
+    "Nothing to do. An OVA as a plain tar archive goes quicker.",
+)
+_IN_BUCKET = Problem(
+    "ova-in-bucket",
+    "The disks are looked at later",
+    "The OVA lies in a bucket, and this server cannot read it there; it is downloaded and checked when the conversion starts.",
+    "Nothing to do. With FUSE on this server it goes quicker: your administrator finds that on the page “System”.",
+)
+
+
+def _unseen_finding(ova: Ova, concern: Problem) -> Finding:
+    """Of an OVA that is packed, or cannot be opened here, only the description is known before the conversion."""
     disks = tuple(Disk(name=name, size=disk.capacity) for name, disk in zip(ova.disks, ova.ovf.disks, strict=True))
-    concern = Problem(
-        "ova-packed",
-        "The OVA is packed",
-        "Its disks are unpacked and checked when the conversion starts. That takes time, and space for all of them.",
-        "Nothing to do. An OVA as a plain tar archive goes quicker.",
-    )
     return Finding(Guest(disks=disks), (concern,))
 
 

@@ -114,6 +114,7 @@ class RemoteSource(Source):
             "port": saved.port,
             "user": saved.user,
             "transport": saved.transport,
+            "ssh_port": saved.ssh_port,
             "verify": bool(not saved.pin),
             "pin_sha256": saved.pin_sha256,
             "pin_sha1": saved.pin_sha1,

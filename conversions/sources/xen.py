@@ -6,6 +6,7 @@ from .. import libvirt_uri
 from ..models import SavedSource
 from ..plan import Plan
 from .remote import RemoteSource
+from .ssh_files import ssh_files
 
 
 class XenSource(RemoteSource):
@@ -23,10 +24,4 @@ class XenSource(RemoteSource):
 
     def secrets(self, plan: Plan) -> dict[str, str]:
         saved = SavedSource.objects.get(pk=plan.source.settings["source_id"])
-        return {**super().secrets(plan), "known_hosts": known_hosts(saved)}
-
-
-def known_hosts(saved: SavedSource) -> str:
-    """The pinned host keys in the form of ssh's known_hosts file."""
-    name = saved.host if saved.port == 22 else f"[{saved.host}]:{saved.port}"
-    return "".join(f"{name} {key['type']} {key['key']}\n" for key in saved.host_keys)
+        return ssh_files(saved)

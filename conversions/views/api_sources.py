@@ -35,13 +35,12 @@ from ..schemas_sources import (
     refused_out,
     source_out,
 )
-from ..source_forms import PORTS, TRANSPORTS, SourceForm
+from ..source_forms import PORTS, SETTINGS, TRANSPORTS, SourceForm
 from ..sources.remote import RemoteSource
 from ..states import ACTIVE, State
 from .api_frame import REFUSALS
 
 router = Router(tags=["sources and batches"])
-_FIELDS = ("name", "host", "port", "user", "transport", "vddk_libdir", "ca", "libvirt_name", "max_running", "shared")
 
 
 def _visible(user: Any) -> Any:
@@ -75,8 +74,9 @@ def _saved(form: SourceForm, owner: Any, asked: dict[str, Any]) -> SavedSource:
     host, port = form.cleaned_data["host"], form.cleaned_data["port"]
     if asked.get("pin_sha256") and form.kind != "xen":
         certificate = pinning.confirmed_certificate(host, port, asked["pin_sha256"])
-    if asked.get("host_keys") and form.kind == "xen":
-        keys = pinning.confirmed_host_keys(host, port, asked["host_keys"])
+    if asked.get("host_keys") and form.cleaned_data["transport"] == "ssh":
+        ssh_port = port if form.kind == "xen" else form.cleaned_data["ssh_port"] or 22
+        keys = pinning.confirmed_host_keys(host, ssh_port, asked["host_keys"])
     saved = form.save(owner)
     if certificate:
         pinning.accept_certificate(saved, certificate)
@@ -97,7 +97,8 @@ def _plain(data: SourceCreate | SourceChange) -> dict[str, Any]:
 
 @router.post("/sources", response={201: SourceOut, **REFUSALS}, summary="Add a source", url_name="sources")
 def create(request: HttpRequest, response: HttpResponse, data: SourceCreate) -> Any:
-    """With `pin_sha256` (or for Xen `host_keys`) it is trusted at once; without, nothing is sent to it until it is."""
+    """With `pin_sha256` (for Xen `host_keys`, for ESXi over SSH both) it is trusted at once; without, nothing is sent to it
+    until it is."""
     check(request.user, "conversions.change_source")
     asked = _plain(data)
     kind = asked.pop("kind")
@@ -125,7 +126,7 @@ def change(request: HttpRequest, id: int, data: SourceChange) -> SourceOut:
     """Another host, port or CA takes the trust away again; send `pin_sha256` with it."""
     saved = _source(request, id, "conversions.change_source")
     asked = _plain(data)
-    filled = {name: getattr(saved, name) for name in _FIELDS} | asked
+    filled = {name: getattr(saved, name) for name in SETTINGS} | asked
     return source_out(_saved(SourceForm(filled, kind=saved.kind, saved=saved), request.user, asked))
 
 

@@ -12,15 +12,15 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from .. import connection, guest_table, pinning, selection
+from .. import connection, guest_table, pinning, selection, ssh
 from ..access import allowed
 from ..models import SavedSource
 from ..problems import Problem, RefusedError
 from ..roles import role_of
-from ..source_forms import SourceForm
+from ..source_forms import SETTINGS, SourceForm
 from ..sources import SOURCES, get_source
 from ..states import ACTIVE, State
-from ..trust import fetch_certificate, fetch_host_keys
+from ..trust import fetch_certificate
 
 KINDS = [kind for kind in SOURCES if get_source(kind).is_saved]
 _BUSY = Q(conversions__state__in=[State.QUEUED, *ACTIVE])
@@ -67,8 +67,7 @@ def add(request: HttpRequest, kind: str) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @allowed("conversions.change_source", source_of)
 def edit(request: HttpRequest, saved: SavedSource) -> HttpResponse:
-    fields = ("name", "host", "port", "user", "transport", "vddk_libdir", "ca", "libvirt_name", "max_running", "shared")
-    initial = {name: getattr(saved, name) for name in fields}
+    initial = {name: getattr(saved, name) for name in SETTINGS}
     form = SourceForm(request.POST if request.method == "POST" else None, kind=saved.kind, saved=saved, initial=initial)
     if request.method == "POST" and form.is_valid():
         form.save(request.user)
@@ -79,7 +78,7 @@ def edit(request: HttpRequest, saved: SavedSource) -> HttpResponse:
 
 
 def _needs_trust(saved: SavedSource) -> bool:
-    return not saved.host_keys if saved.kind == "xen" else not (saved.pin or saved.ca)
+    return not pinning.is_trusted(saved)
 
 
 def bar(request: HttpRequest, saved: SavedSource) -> dict[str, Any]:
@@ -135,14 +134,16 @@ def trust_page(request: HttpRequest, saved: SavedSource) -> HttpResponse:
     """Shows what the server shows; a person accepts exactly that: the fingerprint travels with the form."""
     context: dict[str, Any] = {"saved": saved, "nav": "sources"}
     try:
-        if saved.kind == "xen":
-            keys = fetch_host_keys(saved.host, saved.port)
-            shown = ",".join(key.fingerprint for key in keys)
-            context |= {"keys": keys, "shown": shown, "known": {key["fingerprint"] for key in saved.host_keys}}
-        else:
+        keys, certificate, shown = None, None, ""
+        if pinning.wants_certificate(saved):
             certificate = fetch_certificate(saved.host, saved.port)
             shown = certificate.sha256
-            context |= {"certificate": certificate, "shown": shown, "changed": saved.pin_sha256 not in ("", shown)}
+            context |= {"certificate": certificate, "changed": saved.pin_sha256 not in ("", shown)}
+        if pinning.wants_host_keys(saved):
+            keys = ssh.host_keys(saved)
+            shown = ",".join([shown, *(key.fingerprint for key in keys)])
+            context |= {"keys": keys, "known": {key["fingerprint"] for key in saved.host_keys}}
+        context["shown"] = shown
     except RefusedError as refusal:
         context["problem"] = refusal.problem
         return render(request, "conversions/sources/trust.html", context, status=409)
@@ -156,9 +157,9 @@ def trust_page(request: HttpRequest, saved: SavedSource) -> HttpResponse:
             "Look at what is shown now, and ask the server's administrator why it changes.",
         )
         return render(request, "conversions/sources/trust.html", context, status=409)
-    if saved.kind == "xen":
+    if keys:
         pinning.accept_host_keys(saved, keys)
-    else:
+    if certificate:
         pinning.accept_certificate(saved, certificate)
     messages.success(request, f"{saved.host} is trusted. Its guests are being read.")
     return redirect("source", pk=saved.pk)
