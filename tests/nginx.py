@@ -11,7 +11,8 @@ from tests.running import PROJECT
 
 
 class Nginx:
-    def __init__(self, folder: Path, backend: int, bodies: Path) -> None:
+    def __init__(self, folder: Path, backend: int, bodies: Path, locations: str = "") -> None:
+        """`locations` are added to those of the documentation, for what a benchmark compares with."""
         self.folder, self.bodies = folder, bodies
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
@@ -21,6 +22,7 @@ class Nginx:
         site = block[1].replace("127.0.0.1:8000", f"127.0.0.1:{backend}").replace("/srv/v2vweb/bodies", str(bodies))
         site = site.replace("listen 443 ssl;", f"listen 127.0.0.1:{self.port};")
         site = re.sub(r"    ssl_certificate.*\n", "", site)
+        site = site.rstrip().removesuffix("}") + locations + "}\n"
         self.config = folder / "nginx.conf"
         self.config.write_text(
             f"user root;\nworker_processes 1;\npid {folder}/nginx.pid;\nerror_log {folder}/error.log notice;\ndaemon off;\n"

@@ -22,6 +22,12 @@ def memory_mib(pid: int) -> float:
     return int(lines["VmRSS"].split()[0]) / 1024
 
 
+def memory_free() -> int:
+    """Bytes that the kernel would give to programs."""
+    lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+    return int(lines["MemAvailable"].split()[0]) * 1024
+
+
 def report(what: str, value: float, unit: str, limit: float | None = None) -> None:
     """One line: what, how much, the limit that we set ourselves and the ratio to it (below 1 is good)."""
     against = f"   limit {limit:g} {unit}, ratio {value / limit:.2f}" if limit else ""
