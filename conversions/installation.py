@@ -40,7 +40,7 @@ def conductor(lease: Lease | None) -> Check:
             "not running",
             "It is the part of v2vweb that starts conversions and follows them. Until it runs, new conversions wait; those "
             "that run already go on.",
-            "make run, or manage.py conduct",
+            "python manage.py conduct",
         )
     about = lease.about
     where = f"process {about['pid']} on {about['host']}" if {"pid", "host"} <= about.keys() else lease.holder
@@ -79,7 +79,7 @@ def acceleration(about: dict[str, Any]) -> Check:
         "unknown",
         value,
         "The conductor tries once whether KVM really works here; this takes up to a minute.",
-        "" if about else "make run, or manage.py conduct",
+        "" if about else "python manage.py conduct",
     )
 
 

@@ -82,15 +82,15 @@ def _source_is_busy(conversion: Queued, taken: Mapping[int, int]) -> str:
     busy = taken.get(conversion.source, 0)
     if busy < conversion.source_limit:
         return ""
-    return f"{busy} of {conversion.source_limit} conversions from {conversion.source_name} are running"
+    return f"a place at {conversion.source_name}: {busy} of {conversion.source_limit} there are taken"
 
 
 def _reason(running: int, limits: Limits) -> str:
     if limits.hold:
         return limits.hold
     if limits.max_running == 1:
-        return "the one place for conversions is in use"
-    return f"{running} of {limits.max_running} places for conversions are in use"
+        return "a free place: the only one is taken"
+    return f"a free place: {running} of {limits.max_running} are taken"
 
 
 def _place(place: int) -> str:

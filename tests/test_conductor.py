@@ -126,8 +126,8 @@ def test_those_without_a_place_say_what_they_wait_for(
     assert words == [
         "",
         "",
-        "2 of 2 places for conversions are in use; next in the queue",
-        "2 of 2 places for conversions are in use; 1 before it in the queue",
+        "a free place: 2 of 2 are taken; next in the queue",
+        "a free place: 2 of 2 are taken; 1 before it in the queue",
     ]
 
 

@@ -34,11 +34,11 @@ def test_the_words_are_for_people() -> None:
     two = schedule([Queued(1), Queued(2), Queued(3)], 1, Limits(2))
     assert two.start == (1,)
     assert two.waiting == {
-        2: "2 of 2 places for conversions are in use; next in the queue",
-        3: "2 of 2 places for conversions are in use; 1 before it in the queue",
+        2: "a free place: 2 of 2 are taken; next in the queue",
+        3: "a free place: 2 of 2 are taken; 1 before it in the queue",
     }
     assert schedule([Queued(1)], 1, Limits(1)).waiting == {
-        1: "the one place for conversions is in use; next in the queue"
+        1: "a free place: the only one is taken; next in the queue"
     }
     assert schedule([Queued(1)], 0, Limits(1, "a test")).waiting == {1: "a test; next in the queue"}
 
@@ -47,7 +47,7 @@ def test_a_busy_source_lets_others_pass_and_says_so() -> None:
     queued = [Queued(1, 7, "vCenter Berlin", 1), Queued(2, 7, "vCenter Berlin", 1), Queued(3)]
     decision = schedule(queued, 0, Limits(4))
     assert decision.start == (1, 3)
-    assert decision.waiting == {2: "1 of 1 conversions from vCenter Berlin are running; next in the queue"}
+    assert decision.waiting == {2: "a place at vCenter Berlin: 1 of 1 there are taken; next in the queue"}
     assert schedule(queued[:1], 1, Limits(4), {7: 1}).start == ()
 
 

@@ -409,7 +409,7 @@ def test_a_guest_that_shuts_down_takes_no_place(
     assert state_sentence(first) == "Waiting for web 01 to shut down, for at most 20 minutes"
     source.power = "off"
     rounds(conductor, lambda: work(first).ready is not None)
-    rounds(conductor, lambda: "one place" in Conversion.objects.get(pk=first.pk).waiting_for)
+    rounds(conductor, lambda: "only one" in Conversion.objects.get(pk=first.pk).waiting_for)
     Conversion.objects.filter(pk=other.pk).update(state=State.SUCCEEDED)
     conductor.runner.says = NotStarted()  # type: ignore[attr-defined]
     rounds(conductor, lambda: Conversion.objects.get(pk=first.pk).state == State.RUNNING)

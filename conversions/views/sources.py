@@ -71,8 +71,13 @@ def edit(request: HttpRequest, saved: SavedSource) -> HttpResponse:
     form = SourceForm(request.POST if request.method == "POST" else None, kind=saved.kind, saved=saved, initial=initial)
     if request.method == "POST" and form.is_valid():
         form.save(request.user)
-        messages.success(request, "Saved.")
-        return redirect("source-trust" if _needs_trust(saved) else "source", pk=saved.pk)
+        if _needs_trust(saved):
+            messages.success(request, "Saved.")
+            return redirect("source-trust", pk=saved.pk)
+        # What was wrong may be mended now: nobody should have to know that Refresh comes next.
+        SavedSource.objects.filter(pk=saved.pk).update(refresh_requested=timezone.now(), refresh_error=None)
+        messages.success(request, "Saved. The guests are being read anew.")
+        return redirect("source", pk=saved.pk)
     context = {"form": form, "kind": get_source(saved.kind), "saved": saved, "nav": "sources"}
     return render(request, "conversions/sources/edit.html", context, status=422 if form.errors else 200)
 
