@@ -382,3 +382,50 @@ def test_progress_counts_each_guest_by_its_size(ready: Draft, browser: Any) -> N
     first.progress = {"bytes_done": 1 << 20, "bytes_total": 2 << 20}
     second.state = State.SUCCEEDED
     assert batches.progress([first, second]) == 62  # (3/2 + 1) of 4 MiB
+
+
+# -- what is said ------------------------------------------------------------------------------------------------------
+
+
+def test_the_options_say_which_guests_run(
+    browser: Any, saved: SavedSource, add: Callable[..., Any], alice: Any
+) -> None:
+    add("web", power="on"), add("mail")
+    tick(browser, saved, "vm-1", "vm-2")
+    draft = selection.of(alice, saved)
+    assert draft
+    for step in ("networks", "storage"):
+        browser.post(f"/many/{draft.pk}/{step}/", version(draft))
+    page = browser.get(f"/many/{draft.pk}/options/").content.decode()
+    assert "One of them is running: web" in page and "Shut the guest down first" in page
+    data = {"batch_name": "b", "name_template": "{name}", **version(draft)}
+    assert browser.post(f"/many/{draft.pk}/options/", data).status_code == 302
+    page = browser.get(f"/many/{draft.pk}/review/").content.decode()
+    assert f'<a href="/many/{draft.pk}/options/">Choose that' in page  # the way to mend it
+
+
+def test_one_warning_of_two_guests_is_said_once(browser: Any, saved: SavedSource, ready: Draft) -> None:
+    concern = {"id": "x", "severity": "warning", "title": "Look out", "text": "It matters."}
+    saved.guests.update(concerns=[concern])
+    page = browser.get(f"/many/{ready.pk}/review/").content.decode()
+    assert page.count("Look out") == 1 and "All 2 guests" in page
+
+
+def test_the_partition_of_the_system_is_asked_for_as_for_one_guest(browser: Any, ready: Draft) -> None:
+    data = {
+        "batch_name": "b",
+        "name_template": "{name}",
+        "root": "device",
+        "root_device": "/dev/sda2",
+        **version(ready),
+    }
+    assert browser.post(f"/many/{ready.pk}/options/", data).status_code == 302
+    ready.refresh_from_db()
+    assert ready.data["options"]["options"]["root"] == "/dev/sda2"
+    assert 'value="/dev/sda2"' in browser.get(f"/many/{ready.pk}/options/").content.decode()
+
+
+def test_what_does_not_fit_cannot_be_started(browser: Any, ready: Draft, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("conversions.space.free", lambda: 1)
+    page = browser.get(f"/many/{ready.pk}/review/").content.decode()
+    assert "There is not enough free space" in page and "Check again" in page and ">Start 2" not in page

@@ -37,9 +37,7 @@ def test_the_words_are_for_people() -> None:
         2: "a free place: 2 of 2 are taken; next in the queue",
         3: "a free place: 2 of 2 are taken; 1 before it in the queue",
     }
-    assert schedule([Queued(1)], 1, Limits(1)).waiting == {
-        1: "a free place: the only one is taken; next in the queue"
-    }
+    assert schedule([Queued(1)], 1, Limits(1)).waiting == {1: "a free place: the only one is taken; next in the queue"}
     assert schedule([Queued(1)], 0, Limits(1, "a test")).waiting == {1: "a test; next in the queue"}
 
 

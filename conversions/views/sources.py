@@ -166,7 +166,7 @@ def trust_page(request: HttpRequest, saved: SavedSource) -> HttpResponse:
         pinning.accept_host_keys(saved, keys)
     if certificate:
         pinning.accept_certificate(saved, certificate)
-    messages.success(request, f"{saved.host} is trusted. Its guests are being read.")
+    messages.success(request, f"{saved.host} is trusted.")
     return redirect("source", pk=saved.pk)
 
 

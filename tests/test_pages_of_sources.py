@@ -1,0 +1,94 @@
+"""What the pages of sources, their guests and batches say, and what they offer to click next."""
+
+import re
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from conversions import guest_table
+from conversions.models import Batch, Conversion, InventoryGuest, SavedSource
+from conversions.problems import Problem
+from conversions.source_forms import SourceForm
+from conversions.states import State
+
+pytestmark = pytest.mark.django_db
+
+WRONG = Problem("login-refused", "User or password is wrong", "It refused the login.", "Type the password again.")
+
+
+@pytest.fixture
+def saved(alice: Any) -> SavedSource:
+    return SavedSource.objects.create(
+        kind="vcenter",
+        name="Lab",
+        owner=alice,
+        host="vcenter.lab",
+        port=443,
+        user="anna",
+        secrets={"password": "p"},
+        pin="PEM",
+    )
+
+
+def add(saved: SavedSource, name: str, **fields: Any) -> InventoryGuest:
+    return InventoryGuest.objects.create(
+        source=saved, guest_id=f"vm-{saved.guests.count()}", name=name, record={"disks": [], "nics": []}, **fields
+    )
+
+
+def test_a_read_that_failed_is_said_in_the_part_that_is_asked_for_again(
+    saved: SavedSource, log_in: Any, alice: Any
+) -> None:
+    SavedSource.objects.filter(pk=saved.pk).update(refresh_error=WRONG.as_dict())
+    part = log_in(alice).get(f"/sources/{saved.pk}/", HTTP_HX_REQUEST="true").content.decode()
+    assert "<html" not in part and "User or password is wrong" in part
+    assert f'href="/sources/{saved.pk}/edit/"' in part
+
+
+def test_saving_a_source_reads_its_guests_anew(saved: SavedSource, log_in: Any, alice: Any) -> None:
+    SavedSource.objects.filter(pk=saved.pk).update(refresh_error=WRONG.as_dict(), refreshed=timezone.now())
+    data = {
+        "name": "Lab",
+        "host": "vcenter.lab",
+        "port": "443",
+        "user": "anna",
+        "password": "right",
+        "transport": "https",
+    }
+    assert log_in(alice).post(f"/sources/{saved.pk}/edit/", data).status_code == 302
+    saved.refresh_from_db()
+    assert saved.refresh_requested and saved.refresh_error is None
+
+
+def test_a_source_that_is_not_trusted_offers_that_first(
+    saved: SavedSource, log_in: Any, alice: Any, charlie: Any
+) -> None:
+    SavedSource.objects.filter(pk=saved.pk).update(pin="")
+    assert "Look at what the server shows" in log_in(alice).get(f"/sources/{saved.pk}/").content.decode()
+    others = log_in(charlie).get(f"/sources/{saved.pk}/").content.decode()
+    assert "Look at what the server shows" not in others and "An operator or administrator can do that" in others
+    assert "not trusted yet" in log_in(alice).get("/sources/").content.decode()
+
+
+def test_names_are_in_the_order_in_which_people_look_for_them(saved: SavedSource) -> None:
+    for name in ("beta", "Alpha", "Gamma"):
+        add(saved, name)
+    names = [guest.name for guest in guest_table.guests(saved, guest_table.Question())]
+    assert names == ["Alpha", "beta", "Gamma"]
+
+
+def test_a_login_is_optional_only_when_one_is_stored(saved: SavedSource) -> None:
+    assert SourceForm(kind="vcenter").fields["password"].required
+    assert not SourceForm(kind="vcenter", saved=saved).fields["password"].required
+    assert SourceForm(kind="xen").fields["key"].required
+
+
+def test_what_failed_stands_first_in_a_batch(saved: SavedSource, log_in: Any, alice: Any) -> None:
+    batch = Batch.objects.create(name="b", owner=alice)
+    for name, state in (("good", State.SUCCEEDED), ("bad", State.FAILED), ("gone", State.LOST)):
+        plan = {"name": name, "source": {"kind": "disk", "settings": {}}, "guest": {"disks": []}}
+        Conversion.objects.create(name=name, owner=alice, batch=batch, state=state, plan_json=plan)
+    page = log_in(alice).get(f"/batches/{batch.pk}/").content.decode()
+    assert re.findall(r'<a href="/conversions/\d+/">(\w+)</a>', page) == ["bad", "gone", "good"]
+    assert "live.css" in page
