@@ -2,11 +2,12 @@
 
 The OVA may have been exchanged since the plan was made, so it is read again: the same OVF, its disks wherever they stand
 now.  Disks of a plain tar are looked at where they lie; those of a packed OVA are unpacked into a folder, within
-limits, and removed again.
+limits, and removed again; unless virt-v2v is to be shown them there (ova_view.py), as it could not read this OVA itself.
 """
 
 import hashlib
 import re
+import shutil
 import tempfile
 import zipfile
 import zlib
@@ -268,20 +269,24 @@ class _Unpacked:
 def _unpacked(
     path: Path, packed: Packed, item: dict[str, Any], limits: Limits, scratch: Path | None
 ) -> Iterator[Image]:
-    with tempfile.TemporaryDirectory(prefix="vet-", dir=scratch) as folder, ExitStack() as files:
-        sinks = {
-            disk["name"]: _Unpacked(disk, files.enter_context(Path(folder, str(number)).open("wb")))
-            for number, disk in enumerate(item["disks"])
-        }
-        reading = _Reading(item, {name: sink.write for name, sink in sinks.items()})
-        _WALKS[packed](path, reading.take)
-        for sink in sinks.values():
-            sink.finish()
-        files.close()
+    with ExitStack() as remains:
+        folder = Path(tempfile.mkdtemp(prefix="vet-", dir=scratch))
+        remains.callback(shutil.rmtree, folder, ignore_errors=True)
+        with ExitStack() as files:
+            sinks = {
+                disk["name"]: _Unpacked(disk, files.enter_context((folder / str(number)).open("wb")))
+                for number, disk in enumerate(item["disks"])
+            }
+            reading = _Reading(item, {name: sink.write for name, sink in sinks.items()})
+            _WALKS[packed](path, reading.take)
+            for sink in sinks.values():
+                sink.finish()
         reading.finish()
         for number, name in enumerate(sinks):
-            file = Path(folder, str(number))
+            file = folder / str(number)
             yield Image(file, format_of(file, 0, file.stat().st_size), name)
+        if item.get("view"):
+            remains.pop_all()  # all of them are harmless: the view lies on them, and they go with the attempt's scratch
 
 
 def _walk_tar_gz(path: Path, take: Take) -> None:

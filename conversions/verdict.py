@@ -60,9 +60,8 @@ def judge(path: Path, name: str, size: int, known: Sequence[Range], ovf_name: st
 
 def verdict_of(ova: Ova) -> dict[str, Any]:
     """The verdict on an OVA that was read, wholly or its beginning."""
-    is_plain = ova.packed in ("tar", "folder") and not ova.compressed
     stopping = next((concern for concern in ova.concerns if concern.code in STOPS_VIRT_V2V), None)
-    if stopping and not is_plain:
+    if stopping and ova.packed == "folder" and ova.compressed:
         return _refused("ova", stopping) | _facts(ova)
     level = "concerns" if ova.concerns else "good"
     concerns = [worked_around(concern).as_dict() for concern in ova.concerns]

@@ -1,5 +1,7 @@
 """Odd OVAs as virt-v2v is shown them: the same guest and the same bytes, none of them copied."""
 
+import gzip
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -7,6 +9,7 @@ from typing import Any
 import pytest
 
 from conversions import ova_view, vetting
+from conversions.bucket import planned
 from conversions.images import Image
 from conversions.ova import read_ova
 from conversions.ovf import read_ovf
@@ -14,8 +17,10 @@ from conversions.plan import Plan
 from conversions.plan import Source as PlannedSource
 from conversions.problems import RefusedError
 from conversions.sources.ova import OvaSource
+from conversions.verdict import judge
 from tests.ova_files import ENVELOPE, NIC_ITEM, SCSI_ITEM, disk_item, make_ovf, make_tar, manifest, memory_item, write
 from tests.test_follow import disk as disk
+from tests.test_ova import zipped
 from tests.test_ovf import VIRTUALBOX
 
 V2 = ENVELOPE.replace("envelope/1", "envelope/2")
@@ -116,12 +121,105 @@ def test_checksums_that_virt_v2v_does_not_get_to_see_are_compared_all_the_same(t
         vetting.vet(OvaSource().vet(plan), lambda line: None)
 
 
-def test_a_packed_ova_has_no_view(tmp_path: Path, disk: bytes) -> None:
-    from tests.test_ova import zipped
+PACKS = {"tar.gz": lambda members: gzip.compress(make_tar(members)), "zip": zipped}
 
-    path = write(tmp_path, zipped(odd(disk)["macos"]))
-    with pytest.raises(RefusedError, match="Packed on a Mac"):
-        OvaSource().look({"path": str(path)})
+
+def attempt(plan: Plan, folder: Path) -> Plan:
+    """The plan as the agent of an attempt gets it, with a scratch folder of its own."""
+    folder.mkdir()
+    there, objects, secrets = planned.placed(plan, folder / "source")
+    assert objects == [] and secrets == {}
+    return there
+
+
+def same_disk(view: Path, disk: bytes, folder: Path) -> None:
+    (folder / "original").write_bytes(disk)
+    subprocess.run(["qemu-img", "compare", "-q", "-F", "vmdk", str(view), str(folder / "original")], check=True)
+
+
+#: "./" before names is nothing odd in a zip: unzip drops it
+PACKED_AND_ODD = [(name, packed) for name in ODD for packed in PACKS if (name, packed) != ("dot-slash", "zip")]
+
+
+@pytest.mark.parametrize(("name", "packed"), PACKED_AND_ODD)
+def test_a_packed_and_odd_ova_is_unpacked_and_then_shown(
+    tmp_path: Path, disk: bytes, settings: Any, name: str, packed: str
+) -> None:
+    settings.DATA_DIR = tmp_path
+    path = write(tmp_path, PACKS[packed](odd(disk)[name]))
+    plan = plan_of(path, **({"ovf": "web01.ovf"} if name == "two-ovf" else {}))
+    assert OvaSource().scratch_needed(plan) == len(disk), "its disk, once"
+    assert judge(path, path.name, path.stat().st_size, [(0, path.stat().st_size)], "web01.ovf")["level"] == "concerns"
+    scratch = tmp_path / "attempt"
+    there = attempt(plan, scratch)
+    vetting.vet(OvaSource().vet(there), lambda line: None, scratch=scratch)
+    folder = Path(OvaSource().guest_args(there)[0])
+    assert folder.parent == scratch and sorted(file.name for file in folder.iterdir()) == ["disk1.vmdk", "guest.ovf"]
+    same_disk(folder / "disk1.vmdk", disk, tmp_path)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("name", "packed"), [("macos", "zip"), ("encoded", "tar.gz")])
+def test_virt_v2v_reads_what_was_packed_and_odd(
+    tmp_path: Path, disk: bytes, settings: Any, name: str, packed: str
+) -> None:
+    settings.DATA_DIR = tmp_path
+    there = attempt(plan_of(write(tmp_path, PACKS[packed](odd(disk)[name]))), tmp_path / "attempt")
+    vetting.vet(OvaSource().vet(there), lambda line: None, scratch=tmp_path / "attempt")
+    assert "source name: web01" in print_source(OvaSource().guest_args(there)[0])
+
+
+def test_attempts_with_one_packed_ova_do_not_share_what_is_unpacked(tmp_path: Path, disk: bytes, settings: Any) -> None:
+    settings.DATA_DIR = tmp_path
+    plan = plan_of(write(tmp_path, zipped(odd(disk)["macos"])))
+    folders = []
+    for name in ("1", "2"):
+        there = attempt(plan, tmp_path / name)
+        vetting.vet(OvaSource().vet(there), lambda line: None, scratch=tmp_path / name)
+        folders.append(Path(OvaSource().guest_args(there)[0]))
+    shutil.rmtree(tmp_path / "1")
+    subprocess.run(["qemu-img", "check", "-q", str(folders[1] / "disk1.vmdk")], check=True)
+
+
+def test_a_disk_compressed_inside_an_odd_ova_is_unpacked_to_the_last(
+    tmp_path: Path, disk: bytes, settings: Any
+) -> None:
+    settings.DATA_DIR = tmp_path
+    described = make_ovf(file_attrs='ovf:compression="gzip"', capacity=8, units="byte * 2^20")
+    members = {"._web01.ovf": b"x", "web01.ovf": described, "disk1.vmdk": gzip.compress(disk)}
+    there = attempt(plan_of(write(tmp_path, make_tar(members))), tmp_path / "attempt")
+    assert OvaSource().scratch_needed(there) == 8 << 20
+    vetting.vet(OvaSource().vet(there), lambda line: None, scratch=tmp_path / "attempt")
+    same_disk(Path(OvaSource().guest_args(there)[0], "disk1.vmdk"), disk, tmp_path)
+
+
+@pytest.mark.parametrize("packed", PACKS)
+@pytest.mark.parametrize("fault", ["backing file", "bomb", "checksum"])
+def test_a_packed_and_odd_ova_that_is_hostile_leaves_nothing_unpacked(
+    tmp_path: Path, disk: bytes, settings: Any, fault: str, packed: str
+) -> None:
+    settings.DATA_DIR = tmp_path
+    good = {"._x": b"x", "web01.ovf": make_ovf(file_attrs='ovf:compression="gzip"' if fault == "bomb" else "")}
+    bad, code = disk[:-1] + b"!", "ova-manifest-mismatch"
+    if fault == "backing file":
+        evil = tmp_path / "evil"
+        create = ["qemu-img", "create", "-q", "-u", "-f", "qcow2", "-b", "/etc/shadow", "-F", "raw", str(evil), "8M"]
+        subprocess.run(create, check=True)
+        bad, code = evil.read_bytes(), "disk-has-backing-file"
+    if fault == "bomb":
+        bad, code = gzip.compress(bytes(1 << 20)), "disk-is-a-bomb"
+    members = good | {"disk1.vmdk": disk if fault == "checksum" else bad}
+    path = write(tmp_path, PACKS[packed](members | {"web01.mf": manifest(members)}))
+    plan = plan_of(path)
+    if fault == "checksum":
+        path.write_bytes(PACKS[packed](members | {"disk1.vmdk": bad, "web01.mf": manifest(members)}))
+    if fault == "bomb":
+        plan.source.settings["disks"][0]["limit"] = 1 << 16
+    there = attempt(plan, tmp_path / "attempt")
+    with pytest.raises(RefusedError) as refused:
+        vetting.vet(OvaSource().vet(there), lambda line: None, scratch=tmp_path / "attempt")
+    assert refused.value.problem.code == code
+    assert list((tmp_path / "attempt").iterdir()) == []
 
 
 @pytest.mark.parametrize("firmware", [None, "uefi", "bios"])

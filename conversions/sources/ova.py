@@ -136,10 +136,13 @@ def look_at_ova(
         "scratch": _scratch(ova) if is_packed else 0,
     }
     if needs_view(ova, guest.firmware):
-        if is_packed:
+        if is_packed and ova.packed == "folder":
             raise RefusedError(next((c for c in ova.concerns if c.code in STOPS_VIRT_V2V), _PACKED_AND_ODD))
         # virt-v2v does not see the manifest then: all checksums are ours to compare.
         settings |= {"view": _view(as_ or path, ova, ovf_sha256, guest.firmware), "digests": _digests(ova)}
+        if is_packed:  # it lies on disks that each attempt unpacks for itself
+            settings["view"]["unpack"] = "yes"
+            settings["scratch"] = _scratch_of_view(ova)
         concerns = concerns if any(c.code in STOPS_VIRT_V2V for c in concerns) else (*concerns, _VIEW)
     return Finding(guest, concerns, found.facts | {"settings": settings})
 
@@ -153,8 +156,7 @@ _VIEW = Problem(
 _PACKED_AND_ODD = Problem(
     "ova-packed-and-odd",
     "virt-v2v would take this guest for a BIOS one",
-    "The guest starts with UEFI, which the OVA does not say in a way that virt-v2v reads; v2vweb can tell it only of an OVA "
-    "that is a plain tar archive.",
+    "The guest starts with UEFI, which the OVF does not say in a way that virt-v2v reads, and its disks are packed once more.",
     "Unpack the OVA, and pack it again with: tar --format=ustar -cf NAME.ova NAME.ovf NAME.mf DISK.vmdk",
 )
 
@@ -251,6 +253,15 @@ def _scratch(ova: Ova) -> int:
     for name, disk in zip(ova.disks, ova.ovf.disks, strict=True):
         size = ova.member(name).size if ova.complete else disk.file_size or disk.capacity or 0
         unpacked += size + (disk.capacity or size if disk.compression else 0)
+    return unpacked
+
+
+def _scratch_of_view(ova: Ova) -> int:
+    """Bytes of the disks alone, unpacked to the last: virt-v2v reads those and unpacks nothing."""
+    unpacked = 0
+    for name, disk in zip(ova.disks, ova.ovf.disks, strict=True):
+        size = ova.member(name).size if ova.complete else disk.file_size or disk.capacity or 0
+        unpacked += (disk.capacity or size) if disk.compression else size
     return unpacked
 
 
