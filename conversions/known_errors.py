@@ -253,6 +253,31 @@ CATALOGUE: tuple[Known, ...] = (
         OWNER,
     ),
     _known(
+        r"connect to host \S+ port \d+: connection (?:refused|timed out)",
+        "ssh-off",
+        "Nothing answers over SSH",
+        "The host did not answer on its SSH port: SSH is switched off there, or a firewall is closed.",
+        "At an ESXi host: Host, Actions, Services, Enable Secure Shell (SSH). Then press Retry.",
+        OWNER,
+    ),
+    _known(
+        r"could not copy the vmx file from the remote server",
+        "vmx-missing",
+        "The guest's file is not on the ESXi host",
+        "The description of the guest (its .vmx file) could not be read over SSH. The guest was deleted or moved to another "
+        "datastore since the list was read.",
+        "Refresh the source's guests, and start a new conversion from where the guest is now.",
+        OWNER,
+    ),
+    _known(
+        r"this transport does not support guests with snapshots",
+        "snapshot-over-ssh",
+        "The guest has a snapshot, or its disk is somewhere else",
+        "Over SSH virt-v2v reads only disks without snapshots, from the file whose name ends in -flat.vmdk. There is none.",
+        "Remove the guest's snapshots at the source (Delete all snapshots) and press Retry, or change the source to HTTPS.",
+        OWNER,
+    ),
+    _known(
         r"session is not authenticated|the session has expired|NotAuthenticated",
         "session-ended",
         "The source ended the session in the middle",
@@ -397,13 +422,14 @@ def killed(number: int) -> Problem:
     )
 
 
-_VAGUE = ("appliance-failed", "io-error", "program-missing")
+_VAGUE = ("appliance-failed", "io-error", "program-missing", "vmx-missing")
 _AT_THE_SOURCE = (
     "vddk-thumbprint",
     "login-refused",
     "vddk-missing",
     "host-key-changed",
     "ssh-refused",
+    "ssh-off",
     "session-ended",
 )
 

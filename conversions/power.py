@@ -29,6 +29,7 @@ _IS_OFF = re.compile(r"domain.* not running", re.I)  #: libvirt, when it went of
 class Seen:
     power: str  #: on, off, suspended, or what the source said
     host_path: tuple[str, ...] | None = None  #: libvirt_uri.vpx's path; None where there is none
+    vmx: str | None = None  #: "[datastore] web01/web01.vmx"
 
 
 def look(saved: SavedSource, guest: str, uuid: str | None) -> Seen:
@@ -43,7 +44,9 @@ def look(saved: SavedSource, guest: str, uuid: str | None) -> Seen:
         # One question for both: the properties of a guest that is being deleted may go away one by one.
         runtime = machine.runtime
         path = host_path_of(runtime.host) if runtime.host else []
-        return Seen(_POWER.get(str(runtime.powerState), str(runtime.powerState)), tuple(path))
+        files = machine.config.files if machine.config else None
+        vmx = files.vmPathName if files else None
+        return Seen(_POWER.get(str(runtime.powerState), str(runtime.powerState)), tuple(path), vmx)
 
 
 def shut_down(saved: SavedSource, guest: str, uuid: str | None) -> None:

@@ -190,10 +190,13 @@ class SourceWorker:
 
     def _is_off(self, work: SourceWork, saved: SavedSource, plan: Plan, seen: power.Seen) -> bool:
         texts = ["It has shut down."] if work.asked and not work.unplugged and not work.ready else []
-        known = (work.found or plan.source.settings).get("host_path")
-        if seen.host_path is not None and list(seen.host_path) != known:
-            work.found = {"host_path": list(seen.host_path)}
+        known = plan.source.settings | (work.found or {})
+        if seen.host_path is not None and list(seen.host_path) != known.get("host_path"):
+            work.found = (work.found or {}) | {"host_path": list(seen.host_path)}
             texts.append(f"It has moved since the review and was found at {'/'.join(seen.host_path)}.")
+        if seen.vmx and known.get("vmx") and seen.vmx != known["vmx"]:
+            work.found = (work.found or {}) | {"vmx": seen.vmx}
+            texts.append(f"Its files have moved since the review and were found at {seen.vmx}.")
         work.ready = timezone.now()
         note(work, *texts)
         _is_now_off(saved, plan.source.settings["guest_id"])

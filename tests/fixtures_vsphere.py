@@ -30,7 +30,7 @@ class Simulator:
 
 
 @contextlib.contextmanager
-def simulator(cache: Path, *flags: str, folder: Path) -> Iterator[Simulator]:
+def simulator(cache: Path, *flags: str, folder: Path, user: str = Simulator.user) -> Iterator[Simulator]:
     """Runs the simulator; its datastores lie in a short temporary folder that goes with it."""
     with (cache / "vsphere.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -43,7 +43,7 @@ def simulator(cache: Path, *flags: str, folder: Path) -> Iterator[Simulator]:
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port = probe.getsockname()[1]
-    made = Simulator(HOST, port, certificate.read_text())
+    made = Simulator(HOST, port, certificate.read_text(), user)
     with tempfile.TemporaryDirectory(prefix="vsphere-") as tmp:
         process = subprocess.Popen(
             [
@@ -92,5 +92,5 @@ def esxi(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulator]:
     from tests.running import CACHE
 
     CACHE.mkdir(parents=True, exist_ok=True)
-    with simulator(CACHE, "-esx", "-vm", "2", folder=tmp_path_factory.mktemp("esxi")) as running:
+    with simulator(CACHE, "-esx", "-vm", "2", folder=tmp_path_factory.mktemp("esxi"), user="root") as running:
         yield running

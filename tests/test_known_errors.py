@@ -45,8 +45,26 @@ ERRORS = {
     "nbdkit: error: libvixDiskLib.so.8: cannot open shared object file: No such file or directory": "vddk-missing",
     "Cannot recv data: Host key verification failed.: Connection reset by peer": "host-key-changed",
     "Cannot recv data: root@xen1: Permission denied (publickey,password).: Connection reset by peer": "ssh-refused",
+    "ssh: connect to host 10.0.0.5 port 22: Connection refused": "ssh-off",
+    "could not copy the VMX file from the remote server, see earlier error messages": "vmx-missing",
+    "This transport does not support guests with snapshots. Either collapse the snapshots for this guest and try the "
+    "conversion again, or use one of the alternate conversion methods": "snapshot-over-ssh",
     "Fault: ServerFaultCode - The session is not authenticated.": "session-ended",
 }
+
+
+@pytest.mark.parametrize(
+    ("before", "code"),
+    {
+        "Host key verification failed.": "host-key-changed",
+        "root@esx1: Permission denied (publickey,keyboard-interactive).": "ssh-refused",
+        "ssh: connect to host esx1 port 22: Connection refused": "ssh-off",
+        "/usr/bin/scp: /vmfs/volumes/ds/x/x.vmx: No such file or directory": "vmx-missing",
+    }.items(),
+)
+def test_why_the_file_of_an_esxi_guest_could_not_be_read_stands_in_the_lines_before(before: str, code: str) -> None:
+    said = "could not copy the VMX file from the remote server, see earlier error messages"
+    assert diagnose([said], [before, f"virt-v2v: error: {said}"], exit_code=1).code == code
 
 
 @pytest.mark.parametrize(("text", "code"), ERRORS.items(), ids=ERRORS.values())

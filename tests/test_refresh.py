@@ -15,7 +15,7 @@ from conversions.problems import RefusedError
 from conversions.refreshers import Refreshers
 from conversions.source_forms import SourceForm
 from tests.fixtures_vsphere import Simulator
-from tests.fixtures_xen import XenHost
+from tests.fixtures_ssh import XenHost
 
 
 @pytest.fixture

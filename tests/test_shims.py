@@ -1,6 +1,7 @@
 """No secret becomes an argument: the programs that stand before the real ones."""
 
 import os
+import shlex
 import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -88,6 +89,23 @@ def test_what_nbdkit_is_asked_otherwise_passes_unchanged(tmp_path: Path) -> None
     )
     real = subprocess.run(["nbdkit", "--version"], capture_output=True, text=True, check=True)
     assert ours.stdout == real.stdout
+
+
+@pytest.mark.parametrize("path", ["/vmfs/volumes/ds/web 04/web 04-flat.vmdk", "/a'b/$(id)#%.vmdk", "/plain.vmdk"])
+def test_a_path_that_virt_v2v_asks_about_arrives_as_one_word(tmp_path: Path, path: str) -> None:
+    (tmp_path / "key").write_text("k")
+    (tmp_path / "real").mkdir()
+    real = tmp_path / "real" / "ssh"  # stands in for ssh: the shell at the other end gets the last words as one text
+    real.write_text('#!/bin/bash\nwhile [ "$1" != root@esx1 ]; do shift; done; shift; printf "%s" "$*"\n')
+    real.chmod(0o700)
+    shims.write(tmp_path / "bin", tmp_path, f"{real.parent}:/usr/bin:/bin")
+
+    def asked(*words: str) -> str:
+        ours = [tmp_path / "bin" / "ssh", "-p", "22", "root@esx1", *words]
+        return subprocess.run(ours, capture_output=True, text=True, check=True).stdout
+
+    assert shlex.split(asked("test", "-f", path)) == ["test", "-f", path]
+    assert asked("sh", "-c", "nc -U /x") == "sh -c nc -U /x"  # what libvirt asks stays as it is
 
 
 def test_an_ssh_key_of_the_account_is_never_tried(tmp_path: Path) -> None:

@@ -31,6 +31,22 @@ curl() {
 """
 
 
+#: virt-v2v 2.2 asks the host `test -f PATH` without quotes for the shell there (its source, input/ssh.ml): a guest with a
+#: space in its name was said to have snapshots.
+_QUOTED_TEST = r"""
+v2v_n=$# v2v_1= v2v_2=
+while [ "$v2v_n" -gt 0 ]; do
+    if [ "$v2v_n" = 1 ] && [ "$v2v_2 $v2v_1" = "test -f" ]; then
+        set -- "$@" "'$(printf '%s' "$1" | sed "s/'/'\\\\''/g")'"
+    else
+        set -- "$@" "$1"
+    fi
+    v2v_2=$v2v_1 v2v_1=$1 v2v_n=$((v2v_n - 1))
+    shift
+done
+"""
+
+
 def write(folder: Path, secrets: Path, path: str) -> dict[str, str]:
     """Writes the programs into `folder`; returns the environment that they and libvirt need."""
     folder.mkdir(exist_ok=True)
@@ -47,7 +63,7 @@ def write(folder: Path, secrets: Path, path: str) -> dict[str, str]:
     )
     ssh, scp = shutil.which("ssh", path=path), shutil.which("scp", path=path)
     if ssh and (secrets / "key").exists():
-        _program(folder / "ssh", f'exec {shlex.quote(ssh)} {options} "$@"')
+        _program(folder / "ssh", f'{_QUOTED_TEST}exec {shlex.quote(ssh)} {options} "$@"')
         if scp:
             _program(folder / "scp", f'exec {shlex.quote(scp)} -S {shlex.quote(ssh)} {options} "$@"')
     return env

@@ -10,10 +10,11 @@ mkdir -p "$dir" /run/sshd
 [ -e "$dir/hostkey" ] || ssh-keygen -q -t ed25519 -N '' -f "$dir/hostkey"
 [ -e "$dir/key" ] || ssh-keygen -q -t ed25519 -N '' -f "$dir/key"
 [ -e "$dir/authorized_keys" ] || cp "$dir/key.pub" "$dir/authorized_keys"
-echo "[127.0.0.1]:$port $(cut -d' ' -f1-2 "$dir/hostkey.pub")" >"$dir/known_hosts"
+echo "[127.0.0.1]:$port,[127.0.0.2]:$port $(cut -d' ' -f1-2 "$dir/hostkey.pub")" >"$dir/known_hosts"
 cat >"$dir/sshd_config" <<C
 Port $port
 ListenAddress 127.0.0.1
+ListenAddress 127.0.0.2
 HostKey $dir/hostkey
 AuthorizedKeysFile $dir/authorized_keys
 PasswordAuthentication no
@@ -23,4 +24,8 @@ UsePAM no
 Subsystem sftp internal-sftp
 PidFile $dir/sshd.pid
 C
+rm -f "$dir/sshd.pid"
 /usr/sbin/sshd -f "$dir/sshd_config"
+for _ in $(seq 100); do [ -s "$dir/sshd.pid" ] && exit; sleep 0.1; done   # written when it listens
+echo "sshd did not start in $dir" >&2
+exit 1

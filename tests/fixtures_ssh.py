@@ -1,4 +1,5 @@
-"""A "Xen host" as processes: a real sshd and libvirtd on loopback, whose guest comes from libvirt's test driver and runs."""
+"""Hosts reached over SSH, as processes on loopback: a "Xen host" of a real sshd and libvirtd, whose guest comes from libvirt's
+test driver and runs; and the SSH side of an "ESXi host": a real sshd that offers a datastore with a guest."""
 
 import dataclasses
 import shutil
@@ -52,6 +53,29 @@ def xen_host(guest_image: Path) -> Iterator[XenHost]:
         )
     finally:
         subprocess.run([LAB / "xen.sh", "stop", folder], check=False)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class EsxiSsh:
+    """The SSH side of the lab's ESXi host (fixtures_vsphere.esxi), at the same address."""
+
+    port: int
+    key: str
+    datastore: str = "LocalDS_0"  #: as the simulator calls its own
+    guest: str = "web 04"  #: with a space, which virt-v2v 2.2 does not quote for the shell at the other end
+
+
+@pytest.fixture(scope="session")
+def esxi_ssh(guest_image: Path) -> Iterator[EsxiSsh]:
+    port, folder = free_port(), Path(tempfile.mkdtemp(prefix="esxilab-"))
+    made = EsxiSsh(port, "")
+    script = LAB / "esxi-ssh.sh"
+    subprocess.run([script, "start", folder, guest_image, made.datastore, made.guest, str(port)], check=True)
+    try:
+        yield dataclasses.replace(made, key=(folder / "key").read_text())
+    finally:
+        subprocess.run([script, "stop", folder], check=False)
         shutil.rmtree(folder, ignore_errors=True)
 
 
