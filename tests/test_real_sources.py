@@ -19,6 +19,8 @@ from typing import Any
 import pytest
 from django.db import connection
 from django.test import Client
+from pyVim.task import WaitForTask
+from pyVmomi import vim
 
 from conversions import conductor as conductor_module
 from conversions import power, refresh, tokens, trust, vsphere
@@ -42,6 +44,12 @@ REFUSED = {"vcenter-vddk-other-thumbprint": "vddk-thumbprint", "esxi-ssh-file-go
 #: Whose guests run at first and are shut down for the conversion.
 RUNS_AT_FIRST = ("vcenter-https", "xen-ssh")
 MIB = 2**20
+#: A guest can be asked to shut down.
+TOOLS = {
+    "toolsStatus": "toolsOk",
+    "toolsRunningStatus": "guestToolsRunning",
+    "toolsVersionStatus2": "guestToolsCurrent",
+}
 
 
 @dataclass
@@ -85,7 +93,9 @@ def vddk_plugin() -> Iterator[None]:
 def add_guest(server: Simulator, image: Path, name: str) -> None:
     endpoint = vsphere.Endpoint(server.host, server.port, server.user, pin=server.certificate)
     with vsphere.session(endpoint, server.password) as instance:
-        lab.add_guest(instance, name, image)  # type: ignore[attr-defined]
+        guest = lab.add_guest(instance, name, image)  # type: ignore[attr-defined]
+        tools = [vim.option.OptionValue(key=f"SET.guest.{key}", value=value) for key, value in TOOLS.items()]
+        WaitForTask(guest.ReconfigVM_Task(vim.vm.ConfigSpec(extraConfig=tools)), si=instance)
 
 
 def vddk_library(folder: Path, server: Simulator, sha1: str, name: str, image: Path) -> str:
