@@ -7,7 +7,7 @@ import pytest
 from django.utils import timezone
 
 from conversions import guest_table
-from conversions.models import Batch, Conversion, InventoryGuest, SavedSource
+from conversions.models import Batch, Conversion, Draft, InventoryGuest, SavedSource
 from conversions.problems import Problem
 from conversions.source_forms import SourceForm
 from conversions.states import State
@@ -92,3 +92,11 @@ def test_what_failed_stands_first_in_a_batch(saved: SavedSource, log_in: Any, al
     page = log_in(alice).get(f"/batches/{batch.pk}/").content.decode()
     assert re.findall(r'<a href="/conversions/\d+/">(\w+)</a>', page) == ["bad", "gone", "good"]
     assert "live.css" in page
+
+
+def test_a_move_that_was_left_at_its_first_step_is_offered_again(saved: SavedSource, log_in: Any, alice: Any) -> None:
+    Draft.objects.create(
+        owner=alice, version=2, data={"kind": "vcenter", "typed": {"source": {"source_id": saved.pk, "guest": "vm-1"}}}
+    )
+    answer = log_in(alice).get("/new/")
+    assert answer.status_code == 200 and "no name yet" in answer.content.decode()

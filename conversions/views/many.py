@@ -116,7 +116,8 @@ def move(request: HttpRequest, saved: SavedSource) -> HttpResponse:
         finding = planning.look({"kind": saved.kind, **typed}, request.user)
     except RefusedError as refusal:
         drafts.save(draft, draft.version, request.user, {"typed": {"source": typed}})
-        messages.warning(request, f"{refusal.problem.title}. {refusal.problem.text}")
+        if refusal.problem.code != selection.POWERED_ON:  # that step is about just this
+            messages.warning(request, f"{refusal.problem.title}. {refusal.problem.text}")
         return redirect("wizard-step", draft_id=draft.pk, step="source")
     drafts.save_source(draft, draft.version, request.user, typed=typed, cleaned=form.cleaned_data, finding=finding)
     return redirect("wizard-step", draft_id=draft.pk, step="guest")
@@ -234,11 +235,13 @@ def _options(request: HttpRequest, draft: Draft, saved: SavedSource, guests: lis
         initial = {"batch_name": f"{saved.name}, {timezone.localdate():%d %B %Y}", **typed}
         names = batches.name_all(guests, said.get("template", batches.TEMPLATE), said.get("names"))
         form = BatchOptionsForm(guests=guests, initial=initial)
-        context["root"] = root_of(form["root"].value())
+        context |= {"root": root_of(form["root"].value()), "clevis_problem": clevis.obstacle()}
+        context |= form.address_rows(draft.data.get("typed", {}).get("cards", {}))
         return _show(request, draft, "options", form=form, names=_lines(names, said.get("names", {})), **context)
     form = BatchOptionsForm(with_device(request.POST), guests=guests)
-    context["root"] = root_of(form["root"].value())
     valid = form.is_valid()
+    context |= {"root": root_of(form["root"].value()), "clevis_problem": clevis.obstacle()}
+    context |= form.address_rows(typed_cards(request.POST))
     lines = _lines(getattr(form, "wanted", batches.name_all(guests, batches.TEMPLATE)), form.typed_names())
     keys_lost = bool(form["luks_keys"].data)
     if not valid:
@@ -246,7 +249,15 @@ def _options(request: HttpRequest, draft: Draft, saved: SavedSource, guests: lis
     keys = [] if "forget_keys" in request.POST else stored
     keys += [key._asdict() for key in form.cleaned_data["luks_keys"] if key._asdict() not in keys]
     secrets = {"luks_keys": keys} if keys else None
-    done = _save(request, draft, "options", {"options": form.settings()}, form, secrets=secrets)
+    done = _save(
+        request,
+        draft,
+        "options",
+        {"options": form.settings()},
+        form,
+        also_typed={"cards": typed_cards(request.POST)},
+        secrets=secrets,
+    )
     if done is None:
         now = draft_of(draft.pk)
         return _show(
@@ -279,6 +290,7 @@ def planned_of(draft: Draft, saved: SavedSource, guests: list[Any], user: Any) -
         options={**said["options"], "luks_keys": drafts.keys_of(draft)},
         output={**said["output"], **draft.data["networks"], **draft.data["storage"]},
         keep_running=said["keep_running"],
+        cards=said.get("cards"),
     )
 
 

@@ -40,7 +40,12 @@ def new(request: HttpRequest) -> HttpResponse:
             return redirect("wizard-step", draft_id=drafts.begin(request.user, kind).pk, step="source")
         messages.error(request, "Choose one of the sources below.")
     unfinished = [
-        {"draft": draft, "step": STEPS[drafts.first_open(draft)][0], "kind": get_source(draft.data["kind"]).label}
+        {
+            "draft": draft,
+            "name": draft.data.get("name") or draft.data.get("suggested") or "",
+            "step": STEPS[drafts.first_open(draft)][0],
+            "kind": get_source(draft.data["kind"]).label,
+        }
         for draft in drafts.unfinished(request.user)[:20]
         if draft.data.get("kind") in SOURCES
     ]
