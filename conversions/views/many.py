@@ -235,13 +235,11 @@ def _options(request: HttpRequest, draft: Draft, saved: SavedSource, guests: lis
         initial = {"batch_name": f"{saved.name}, {timezone.localdate():%d %B %Y}", **typed}
         names = batches.name_all(guests, said.get("template", batches.TEMPLATE), said.get("names"))
         form = BatchOptionsForm(guests=guests, initial=initial)
-        context |= {"root": root_of(form["root"].value()), "clevis_problem": clevis.obstacle()}
-        context |= form.address_rows(draft.data.get("typed", {}).get("cards", {}))
+        context["root"] = root_of(form["root"].value())
         return _show(request, draft, "options", form=form, names=_lines(names, said.get("names", {})), **context)
     form = BatchOptionsForm(with_device(request.POST), guests=guests)
+    context["root"] = root_of(form["root"].value())
     valid = form.is_valid()
-    context |= {"root": root_of(form["root"].value()), "clevis_problem": clevis.obstacle()}
-    context |= form.address_rows(typed_cards(request.POST))
     lines = _lines(getattr(form, "wanted", batches.name_all(guests, batches.TEMPLATE)), form.typed_names())
     keys_lost = bool(form["luks_keys"].data)
     if not valid:
@@ -249,15 +247,7 @@ def _options(request: HttpRequest, draft: Draft, saved: SavedSource, guests: lis
     keys = [] if "forget_keys" in request.POST else stored
     keys += [key._asdict() for key in form.cleaned_data["luks_keys"] if key._asdict() not in keys]
     secrets = {"luks_keys": keys} if keys else None
-    done = _save(
-        request,
-        draft,
-        "options",
-        {"options": form.settings()},
-        form,
-        also_typed={"cards": typed_cards(request.POST)},
-        secrets=secrets,
-    )
+    done = _save(request, draft, "options", {"options": form.settings()}, form, secrets=secrets)
     if done is None:
         now = draft_of(draft.pk)
         return _show(
@@ -290,7 +280,6 @@ def planned_of(draft: Draft, saved: SavedSource, guests: list[Any], user: Any) -
         options={**said["options"], "luks_keys": drafts.keys_of(draft)},
         output={**said["output"], **draft.data["networks"], **draft.data["storage"]},
         keep_running=said["keep_running"],
-        cards=said.get("cards"),
     )
 
 
