@@ -128,7 +128,7 @@ def choose(page: Any, path: Path, name: str) -> float:
     copy.hardlink_to(path)
     page.evaluate(WATCH)
     page.set_input_files("#files", str(copy))
-    page.wait_for_function("window.arrived", timeout=300_000)
+    page.get_by_text("All of it is on the server", exact=False).wait_for(timeout=300_000)
     copy.unlink()
     return float(page.evaluate("window.arrived - window.chosen")) / 1000
 
