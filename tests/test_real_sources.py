@@ -5,6 +5,7 @@ All are converted by one conductor, two at a time as the product does it, while 
 of boot; the tests look at what came of it.  Of a selection (-k) only those are converted.
 """
 
+import functools
 import hashlib
 import json
 import os
@@ -31,6 +32,7 @@ from conversions.states import State
 from tests.fixtures_ssh import EsxiSsh, XenHost
 from tests.fixtures_vsphere import Simulator
 from tests.lab import vsphere as lab
+from tests.running import CACHE
 
 pytestmark = [
     pytest.mark.real,
@@ -220,6 +222,7 @@ def outcome(way: str, id: int, secrets: list[str], client: Client) -> Moved:
     test = conversion.boot_tests.first()
     boot = (test.outcome or {"verdict": test.state}) if test else {}
     moved = Moved(conversion, conversion.output_dir / f"{way}-sda", secrets, log, texts, conversion.receipt, boot)
+    print(f"{way}: converted in {conversion.duration}, boot {boot.get('verdict')} after {boot.get('seconds')} s")
     settings, saved = conversion.plan.source.settings, conversion.source
     assert saved is not None
     moved.power = power.look(saved, settings["guest_id"], settings["uuid"]).power
@@ -240,6 +243,8 @@ def moved(
     ways = [way for way in [*MOVES, *REFUSED] if any(item.callspec.params["way"] == way for item in here)]
     patch = pytest.MonkeyPatch()
     patch.setattr(conductor_module, "max_running", lambda: 2)
+    patch.setenv("LIBGUESTFS_CACHEDIR", str(CACHE / "appliance"))
+    (CACHE / "appliance").mkdir(exist_ok=True)
     with django_db_blocker.unblock():
         user = User.objects.create_user("real-alice")
         user.groups.add(Group.objects.get_or_create(name="operator")[0])
@@ -276,6 +281,7 @@ def test_it_is_the_guest_that_was_there(way: str, moved: dict[str, Moved], guest
     assert different(here, there) < 0.25 and different(here, other) < 0.25
 
 
+@functools.cache
 def blocks(disk: Path) -> list[bytes]:
     """A checksum of each MiB."""
     with disk.open("rb") as file:

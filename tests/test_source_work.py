@@ -489,7 +489,7 @@ def test_the_page_tells_what_it_waits_for_and_what_a_cancel_does(
 def real(alice: Any, vcenter: Simulator) -> SavedSource:
     found = trust.fetch_certificate(vcenter.host, vcenter.port)
     return SavedSource.objects.create(
-        kind="vcenter", name="Lab", owner=alice, host=vcenter.host, port=vcenter.port, user=vcenter.user,
+        kind="vcenter", name="Lab vSphere", owner=alice, host=vcenter.host, port=vcenter.port, user=vcenter.user,
         secrets={"password": vcenter.password}, pin=found.pem, pin_sha256=found.sha256, pin_sha1=found.sha1,
     )  # fmt: skip
 
@@ -521,6 +521,33 @@ def test_a_real_one_is_shut_down_and_started_again(real: SavedSource, guest: Any
     power.switch_on(real, guest.id, None)
     power.switch_on(real, guest.id, None)
     assert power.look(real, guest.id, None).power == "on"
+
+
+def test_a_vspheres_guest_is_shut_down_beside_the_queue_and_started_again_after_a_cancel(
+    real: SavedSource,
+    guest: Any,
+    conductor: Conductor,
+    make: Callable[..., Conversion],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(conductor_module, "max_running", lambda: 0)  # no place is free
+    about = {"source_id": real.pk, "guest_id": guest.id, "guest_name": guest.name, "host_path": guest.host_path}
+    conversion = make(State.QUEUED, shut_down=True, start_again=True, **NETWORK | about)
+    conductor.tick()
+    assert power.look(real, guest.id, None).power == "on"  # nobody is shut down for nothing
+    monkeypatch.setattr(conductor_module, "max_running", lambda: 1)
+    rounds(conductor, work_asked_of(conversion), 30)
+    monkeypatch.setattr(conductor_module, "max_running", lambda: 0)
+    rounds(conductor, lambda: work(conversion).ready is not None, 30)
+    conversion.refresh_from_db()
+    assert conversion.state == State.QUEUED and power.look(real, guest.id, None).power == "off"
+    assert conversion.request_cancel("alice")
+    rounds(conductor, lambda: work(conversion).restart == "done", 30)
+    assert power.look(real, guest.id, None).power == "on"
+
+
+def work_asked_of(conversion: Conversion) -> Callable[[], bool]:
+    return lambda: work_asked(conversion)
 
 
 def test_a_guest_that_is_gone_says_so(real: SavedSource) -> None:
