@@ -4,12 +4,14 @@ from typing import Any
 
 from django import forms
 
-from . import batches
+from . import addresses, batches
+from .address_form import rows_of, typed_cards, wish
+from .inventory import GuestRecord
 from .models import InventoryGuest
 from .options import OptionsForm
 from .outputs import get_output
 from .plan import Guest
-from .problems import RefusedError
+from .problems import Problem, RefusedError
 from .sources.base import FormProblem
 from .sources.remote import RemoteForm
 from .target_form import TargetForm
@@ -59,6 +61,8 @@ class BatchOptionsForm(OptionsForm):
     def __init__(self, *args: Any, guests: list[InventoryGuest], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.guests = guests
+        self.cards: dict[str, Any] = {}
+        self.card_problems: dict[int, Problem] = {}
         self.fields |= {name: RemoteForm.base_fields[name] for name in _ABOUT_RUNNING}
         self.fields |= get_output("files").form_class.base_fields
         if not any(guest.power == "on" for guest in guests):
@@ -91,9 +95,33 @@ class BatchOptionsForm(OptionsForm):
             for one in self.wanted:
                 if one.problem:
                     self.add_error(None, f"{one.guest.name}: {one.problem.title}. {one.problem.action}")
+        self._clean_cards(cleaned)
         if cleaned.get("power_off") and not cleaned.get("shut_down"):
             self.add_error("power_off", "This is about guests that are shut down first: tick that too.")
         return cleaned
+
+    def _clean_cards(self, cleaned: dict[str, Any]) -> None:
+        """What was typed for single guests' network cards: self.cards, guest id -> a wish's cards."""
+        typed, given = typed_cards(self.data), dict[str, str]()
+        for guest in self.guests:
+            if not any(value for card in typed.get(str(guest.pk), {}).values() for value in card.values()):
+                continue
+            try:
+                mine = wish({"all": addresses.LEAVE, "cards": typed[str(guest.pk)]})
+                known = GuestRecord.from_dict(guest.record).as_guest()
+                for one in addresses.resolve(mine, known):
+                    if other := given.get(one.address):
+                        addresses.refuse("address-twice", "Another guest gets this address", f"{one.address}: {other}.")
+                    given[one.address] = guest.name
+                self.cards[guest.guest_id] = mine["cards"]
+            except RefusedError as refusal:
+                self.card_problems[guest.pk] = problem = refusal.problem
+                self.add_error(None, f"{guest.name}: {problem.title}. {problem.text} {problem.action}")
+
+    def address_rows(self, typed: dict[str, Any]) -> dict[str, Any]:
+        """What the part about addresses shows; `typed` as typed_cards() gave it."""
+        known = [(guest.pk, guest.name, GuestRecord.from_dict(guest.record).as_guest()) for guest in self.guests]
+        return rows_of(known, typed, self.card_problems)
 
     def settings(self) -> dict[str, Any]:
         """As Draft.data["options"] holds it: without the passphrases."""
@@ -103,6 +131,7 @@ class BatchOptionsForm(OptionsForm):
             "batch_name": cleaned["batch_name"],
             "template": cleaned["name_template"],
             "names": self.typed_names(),
+            "cards": self.cards,
             "keep_running": bool(cleaned.get("keep_running")),
             "source": {name: cleaned[name] for name in _ABOUT_RUNNING if name in cleaned},
             "options": {n: cleaned[n] for n in OptionsForm.base_fields if n != "luks_keys"},

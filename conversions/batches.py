@@ -108,10 +108,12 @@ def plan_all(
     options: dict[str, Any] | None = None,
     output: dict[str, Any] | None = None,
     keep_running: bool = False,
+    cards: dict[str, Any] | None = None,
 ) -> list[Planned]:
     """A plan for each, through the same forms as a single conversion; one that is refused does not hinder the others.
 
-    `keep_running`: the new machine is started when the guest runs now, and not when it does not.
+    `keep_running`: the new machine is started when the guest runs now, and not when it does not.  `cards`: what was said
+    of single guests' network cards, beside options["addresses"]: guest id -> a wish's cards (address_form.py), or a wish.
     """
     made = []
     for one in wanted:
@@ -124,7 +126,7 @@ def plan_all(
             plan, secrets = planning.make_plan(
                 name=one.name,
                 source=asked,
-                options=dict(options or {}),
+                options=_options_of(one.guest, options or {}, cards or {}),
                 output={"kind": "files", **(output or {}), **target},
                 user=user,
             )
@@ -136,6 +138,20 @@ def plan_all(
         )
         made.append(Planned(one.guest, one.name, plan, secrets, warnings))
     return made
+
+
+def _options_of(guest: InventoryGuest, options: dict[str, Any], cards: dict[str, Any]) -> dict[str, Any]:
+    """The options of all, with what was said for this guest's network cards."""
+    mine = cards.get(guest.guest_id)
+    if mine is None:
+        return dict(options)
+    if not isinstance(mine, dict):
+        return {**options, "addresses": mine}
+    everybody = options.get("addresses") or "leave"
+    return {
+        **options,
+        "addresses": {"all": everybody["all"] if isinstance(everybody, dict) else everybody, "cards": mine},
+    }
 
 
 def digest(planned: Iterable[Planned]) -> str:
@@ -267,17 +283,6 @@ def retry(batch: Batch, actor: str) -> int:
     """Queues those again that failed, were cancelled or got lost; how many."""
     rows = batch.conversions.defer("secrets", "plan_json").filter(state__in=FINAL - {State.SUCCEEDED})
     return sum(row.retry(actor) for row in rows)
-
-
-def measured_rate(saved: SavedSource) -> float | None:
-    """Bytes of disk a second, from start to end, of earlier conversions from this source; None: not known yet."""
-    rows: QuerySet[Conversion] = saved.conversions.filter(state=State.SUCCEEDED).defer("secrets")
-    size = seconds = 0.0
-    for row in rows.order_by("-id")[:50]:
-        copied = sum((disk.get("size") or 0) for disk in row.plan_json["guest"]["disks"])
-        if copied and row.started and row.ended and row.ended > row.started:
-            size, seconds = size + copied, seconds + (row.ended - row.started).total_seconds()
-    return size / seconds if seconds else None
 
 
 def total_size(guests: QuerySet[InventoryGuest]) -> int:

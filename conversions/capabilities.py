@@ -74,6 +74,16 @@ class Capabilities:
         return self.at_least(2, 4, 0)
 
     @property
+    def has_key_clevis(self) -> bool:
+        """--key ID:clevis: a Tang server opens the disk."""
+        return self.at_least(2, 2, 0)
+
+    @property
+    def takes_address_without_gateway(self) -> bool:
+        """--mac MAC:ip:ADDRESS,,LENGTH: before, what stands between commas must not be empty."""
+        return self.at_least(2, 6, 0)
+
+    @property
     def has_customize(self) -> bool:
         """virt-customize's options: --run, --firstboot, ..."""
         return "customize-ops" in self.features or self.at_least(2, 6, 0)

@@ -4,6 +4,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import addresses
 from .outputs import get_output
 from .plan import Plan
 from .sources import get_source
@@ -48,4 +49,6 @@ def _option_args(plan: Plan, secrets_dir: Path) -> list[str]:
         # Several keys for one id are tried in turn.  --key all: came with 2.4, so every id is named.
         for id in ids:
             args += ["--key", f"{id}:file:{secrets_dir / f'luks-{number}'}"]
-    return args
+    for id in plan.options.clevis:
+        args += ["--key", f"{id}:clevis"]
+    return args + addresses.args(plan)

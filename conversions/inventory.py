@@ -34,6 +34,9 @@ class NicRecord:
     is_distributed: bool = False  #: virt-v2v drops these: the plan keeps them from here
     is_passthrough: bool = False  #: SR-IOV
     ips: tuple[str, ...] = ()  #: "10.0.0.5/24", as the guest tools reported them
+    static_ips: tuple[str, ...] = ()  #: those of them that somebody has set by hand: not DHCP's, not link-local
+    gateways: tuple[str, ...] = ()
+    dns: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -110,7 +113,7 @@ class GuestRecord:
             **data
             | {
                 "disks": [DiskRecord(**disk) for disk in data.get("disks", [])],
-                "nics": [NicRecord(**nic | {"ips": tuple(nic.get("ips", ()))}) for nic in data.get("nics", [])],
+                "nics": [_nic(nic) for nic in data.get("nics", [])],
                 "file_systems": [FileSystemRecord(**fs) for fs in data.get("file_systems", [])],
             }
         )
@@ -139,7 +142,20 @@ class GuestRecord:
                 for disk in self.disks
             ),
             nics=tuple(
-                Nic(mac=nic.mac and nic.mac.lower(), model=nic.model, network=nic.network, ips=nic.ips)
+                Nic(
+                    mac=nic.mac and nic.mac.lower(),
+                    model=nic.model,
+                    network=nic.network,
+                    ips=nic.ips,
+                    static_ips=nic.static_ips,
+                    gateways=nic.gateways,
+                    dns=nic.dns,
+                )
                 for nic in self.nics
             ),
         )
+
+
+def _nic(data: dict[str, Any]) -> NicRecord:
+    lists = {name: tuple(data.get(name, ())) for name in ("ips", "static_ips", "gateways", "dns")}
+    return NicRecord(**data | lists)

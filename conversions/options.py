@@ -6,6 +6,9 @@ from typing import Any, NamedTuple
 
 from django import forms
 
+from . import clevis
+from .address_form import AddressesField
+from .capabilities import capabilities
 from .problems import Problem, RefusedError
 from .sources.base import FormProblem
 
@@ -103,6 +106,21 @@ def _device(text: str) -> str:
     return text
 
 
+class DevicesField(forms.CharField):
+    """Devices or UUIDs: a list (API), or a text with spaces or commas between them."""
+
+    def to_python(self, value: Any) -> Any:
+        if value is None or isinstance(value, str):
+            value = re.split(r"[\s,;]+", value or "")
+        if not isinstance(value, list) or len(value) > MAX_KEYS or not all(isinstance(item, str) for item in value):
+            error = _refuse("devices-not-understood", "Which devices?", f"A list of up to {MAX_KEYS} is taken.", "")
+            raise FormProblem(error.problem)
+        try:
+            return [_luks_id(item) for item in value if item]
+        except RefusedError as error:
+            raise FormProblem(error.problem) from None
+
+
 class OptionsForm(forms.Form):
     root = forms.CharField(
         label="Operating system to convert",
@@ -118,11 +136,31 @@ class OptionsForm(forms.Form):
         help_text="Only when disks inside the machine are encrypted (LUKS). They are kept encrypted and are removed at the end.",
     )
 
+    clevis = forms.BooleanField(
+        label="Open encrypted disks with Clevis",
+        required=False,
+        help_text="For disks that open by themselves in your network, by asking a Tang server. No passphrase is needed; "
+        "this server must be able to reach the Tang server.",
+    )
+    clevis_devices = DevicesField(
+        label="Devices that Clevis opens",
+        required=False,
+        help_text="Such as /dev/sda2, with spaces between several. Empty: all encrypted ones that are found.",
+    )
+    addresses = AddressesField(label="IP addresses of Windows guests", required=False)
     boot_test = forms.BooleanField(
         label="Try whether it boots, right after the conversion",
         required=False,
         help_text="v2vweb starts a throw-away copy of the new machine on this server and keeps pictures of its screen.",
     )
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        if cleaned.get("clevis") and (problem := clevis.obstacle()):
+            self.add_error("clevis", FormProblem(problem))
+        if cleaned.get("clevis_devices") and not cleaned.get("clevis") and "clevis" not in self.errors:
+            self.add_error("clevis", "Devices for Clevis were named: tick this too, or empty them.")
+        return cleaned
 
     def clean_root(self) -> str:
         root: str = self.cleaned_data["root"] or "first"
@@ -145,13 +183,28 @@ def pair_keys(keys: list[LuksKey], found: list[str]) -> tuple[tuple[str, ...], .
     virt-v2v 2.2 has no "--key all:", so each device must be named; `found` holds the LUKS UUIDs that a look at the disks
     gave.  Raises RefusedError when a passphrase has no device and none is known.
     """
-    if any(not key.device for key in keys) and not found:
-        raise _refuse(
-            "key-needs-device",
-            "Which disk is the passphrase for?",
-            "A passphrase was given, but no encrypted partition can be seen from outside (it may lie inside a logical volume).",
-            "Name the device inside the machine (such as /dev/sda2 or /dev/vg/root) or the UUID of its encryption; "
-            "“lsblk -f” inside the machine shows both. If nothing is encrypted, leave the passphrase out.",
-            field="options.luks_keys",
-        )
-    return tuple((key.device,) if key.device else tuple(found) for key in keys)
+    everything = _everything("options.luks_keys", found) if any(not key.device for key in keys) else ()
+    return tuple((key.device,) if key.device else everything for key in keys)
+
+
+def clevis_ids(wanted: bool, devices: list[str], found: list[str]) -> tuple[str, ...]:
+    """What Clevis is to open, as virt-v2v's --key names it.  Raises RefusedError when nothing is known to be encrypted."""
+    if not wanted:
+        return ()
+    return tuple(devices) or _everything("options.clevis_devices", found)
+
+
+def _everything(field: str, found: list[str]) -> tuple[str, ...]:
+    if found:
+        return tuple(found)
+    if capabilities().has_key_all:
+        return ("all",)
+    raise _refuse(
+        "key-needs-device",
+        "Which disk is the passphrase for?" if field == "options.luks_keys" else "Which disk is Clevis to open?",
+        "No encrypted partition can be seen from outside (it may lie inside a logical volume, or at a server), and the "
+        "virt-v2v on this server has to be told which one it is; versions from 2.4 on try all.",
+        "Name the device inside the machine (such as /dev/sda2 or /dev/vg/root) or the UUID of its encryption; "
+        "“lsblk -f” inside the machine shows both. If nothing is encrypted, leave this out.",
+        field=field,
+    )

@@ -33,7 +33,10 @@ class Nic(Frozen):
     mac: str | None = None  #: lower case with colons
     model: str | None = None  #: as the source names it: vmxnet3, e1000, ...
     network: str | None = None  #: the source's network or bridge
-    ips: tuple[str, ...] = ()  #: as the guest's tools reported them
+    ips: tuple[str, ...] = ()  #: "10.0.0.5/24", as the guest's tools reported them
+    static_ips: tuple[str, ...] = ()  #: those of them that somebody has set by hand
+    gateways: tuple[str, ...] = ()
+    dns: tuple[str, ...] = ()
 
 
 class Guest(Frozen):
@@ -70,6 +73,16 @@ class Output(Frozen):
     settings: dict[str, Any] = Field(default_factory=dict)
 
 
+class StaticAddress(Frozen):
+    """An address that a network card of a Windows guest gets at the first start of the new machine."""
+
+    mac: str  #: lower case with colons
+    address: str
+    prefix: int
+    gateway: str | None = None
+    dns: tuple[str, ...] = ()
+
+
 class Options(Frozen):
     """What virt-v2v is told about the guest, whatever the source."""
 
@@ -77,6 +90,8 @@ class Options(Frozen):
     luks_keys: int = 0  #: how many passphrases there are; the texts are secrets "luks-0", "luks-1", ..., not here
     #: For each passphrase the encrypted devices it is tried on: LUKS UUIDs, or libguestfs names ("/dev/sda2").
     luks_ids: tuple[tuple[str, ...], ...] = ()
+    clevis: tuple[str, ...] = ()  #: encrypted devices that Clevis opens over the network: as in luks_ids, or "all"
+    addresses: tuple[StaticAddress, ...] = ()  #: for Windows; virt-v2v sets none in Linux guests
     boot_test: bool = False  #: try whether it boots as soon as it is converted
 
 

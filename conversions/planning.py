@@ -7,11 +7,11 @@ from django import forms
 from django.conf import settings
 from django.db import transaction
 
-from . import names, plan, saved_access, space, uploaded
+from . import addresses, names, plan, saved_access, space, uploaded
 from .command import Command, build_command
 from .manifest import Target
 from .models import Conversion, Draft, Event
-from .options import OptionsForm, pair_keys
+from .options import OptionsForm, clevis_ids, pair_keys
 from .outputs import OUTPUTS, get_output
 from .plan import Plan
 from .problems import Problem, RefusedError
@@ -52,9 +52,9 @@ def make_plan(
     """Validates through the forms of the kinds, looks at the source and freezes the plan.
 
     source {"kind": "disk", "paths": [...], "format": "" } or {"kind": "ova", "path": ...}; options {"root", "luks_keys":
-    [text or {"key", "device"}, ...]}; output {"kind": "files", "format": "raw"|"qcow2", "allocation":
-    "sparse"|"preallocated"}.  "allocation" may also stand in options.  Raises RefusedError (with field) for whatever is
-    wrong.
+    [text or {"key", "device"}, ...], "clevis", "clevis_devices", "addresses", "boot_test"}; output {"kind": "files",
+    "format": "raw"|"qcow2", "allocation": "sparse"|"preallocated"}.  "allocation" may also stand in options.  Raises
+    RefusedError (with field) for whatever is wrong.
     """
     _check_user(user)
     name = names.check(name)
@@ -72,12 +72,20 @@ def make_plan(
     planned_source = plan.Source(
         kind=planned_source.kind, settings=planned_source.settings | finding.facts.get("settings", {})
     )
-    ids = pair_keys(cleaned["luks_keys"], finding.facts.get("luks", []))
+    found = finding.facts.get("luks", [])
+    ids = pair_keys(cleaned["luks_keys"], found)
     made = Plan(
         name=name,
         source=planned_source,
         guest=finding.guest,
-        options=plan.Options(root=cleaned["root"], luks_keys=len(ids), luks_ids=ids, boot_test=cleaned["boot_test"]),
+        options=plan.Options(
+            root=cleaned["root"],
+            luks_keys=len(ids),
+            luks_ids=ids,
+            clevis=clevis_ids(cleaned["clevis"], cleaned["clevis_devices"], found),
+            addresses=addresses.resolve(cleaned["addresses"], finding.guest),
+            boot_test=cleaned["boot_test"],
+        ),
         output=planned_output,
     )
     _check_key_folder(made)

@@ -74,15 +74,62 @@ _OBJECT = {"type": "object", "properties": {"key": _TEXT, "device": {"type": "st
 LuksKey = Annotated[LuksKeyIn, BeforeValidator(_as_key), WithJsonSchema({"anyOf": [_TEXT, _OBJECT]})]
 
 
+class AddressIn(Strict):
+    """An address that a network card of a Windows guest gets at its first start."""
+
+    mac: str = Field(max_length=17, description="Of the card, as the guest's inventory names it.")
+    address: str = Field(max_length=60, description="IPv4 or IPv6; the prefix may stand behind it: 10.0.0.5/24.")
+    prefix: int | None = Field(None, ge=1, le=128)
+    gateway: str | None = Field(None, max_length=60, description="virt-v2v before 2.6 needs one.")
+    dns: list[str] = Field([], max_length=8, description="Name servers.")
+
+
+def _as_addresses(value: Any) -> Any:
+    if value in ("leave", "keep"):
+        return value
+    if isinstance(value, list) and len(value) <= 64:
+        return [AddressIn.model_validate(item) for item in value]
+    raise ValueError("“leave”, “keep” or a list of addresses is needed")
+
+
+_ADDRESSES = {"anyOf": [{"enum": ["leave", "keep"]}, {"type": "array", "items": AddressIn.model_json_schema()}]}
+#: Not a union, for the same reason as LuksKey.
+Addresses = Annotated[Any, BeforeValidator(_as_addresses), WithJsonSchema(_ADDRESSES)]
+
+
+def addresses_as_json(value: Any) -> Any:
+    return [item.model_dump() for item in value] if isinstance(value, list) else value
+
+
 class OptionsIn(Strict):
     luks_keys: list[LuksKey] = Field(
         default=[], max_length=64, description="Passphrases of encrypted disks; never given back."
+    )
+    clevis: bool = Field(False, description="Have Clevis open encrypted disks, by asking a Tang server.")
+    clevis_devices: list[str] = Field(
+        [], max_length=16, description="Those that Clevis opens: UUIDs or devices such as /dev/sda2. Empty: all."
+    )
+    addresses: Addresses = Field(
+        "leave",
+        description="IP addresses of a Windows guest: leave; keep, as its tools have reported them; or a list. virt-v2v sets "
+        "none in Linux guests.",
     )
     root: str = Field("first", max_length=200, description="first, single or a device such as /dev/sda2.")
     boot_test: bool = Field(False, description="Try whether it boots as soon as it is converted.")
     allocation: Literal["sparse", "preallocated"] | None = Field(
         None, description="sparse (the default) or preallocated; the same as output.allocation."
     )
+
+    def request(self) -> dict[str, Any]:
+        """As make_plan() takes them, but for the allocation."""
+        return {
+            "root": self.root,
+            "luks_keys": [{"key": key.key.get_secret_value(), "device": key.device} for key in self.luks_keys],
+            "clevis": self.clevis,
+            "clevis_devices": self.clevis_devices,
+            "addresses": addresses_as_json(self.addresses),
+            "boot_test": self.boot_test,
+        }
 
 
 class ConversionIn(Strict):
@@ -96,11 +143,10 @@ class ConversionIn(Strict):
         output = self.output.model_dump()
         if self.options.allocation is not None:
             output.setdefault("allocation", self.options.allocation)
-        keys = [{"key": key.key.get_secret_value(), "device": key.device} for key in self.options.luks_keys]
         return {
             "name": self.name,
             "source": self.source.model_dump(),
-            "options": {"root": self.options.root, "luks_keys": keys, "boot_test": self.options.boot_test},
+            "options": self.options.request(),
             "output": output,
         }
 

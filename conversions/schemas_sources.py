@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from . import pinning
 from .batches import Planned
 from .models import InventoryGuest, SavedSource
-from .schemas import ConversionOut, OptionsIn, OutputIn, Refusal, Strict
+from .schemas import Addresses, ConversionOut, OptionsIn, OutputIn, Refusal, Strict
 
 
 class SourceCreate(Strict):
@@ -121,6 +121,17 @@ class Refreshing(Schema):
     refreshing: bool = True
 
 
+class CardOut(Schema):
+    """A network card, with what the guest's tools reported of it."""
+
+    mac: str | None
+    network: str | None
+    ips: list[str] = Field([], description="With their prefixes.")
+    static_ips: list[str] = Field([], description="Those that were set by hand: options.addresses can keep them.")
+    gateways: list[str] = []
+    dns: list[str] = []
+
+
 class GuestOut(Schema):
     id: str
     name: str
@@ -132,6 +143,7 @@ class GuestOut(Schema):
     disks: int
     networks: list[str]
     addresses: list[str]
+    cards: list[CardOut]
     host: str | None
     folder: str | None
     firmware: str | None
@@ -169,6 +181,7 @@ class SourcePage(Strict):
 class BatchGuest(Strict):
     guest: str = Field(max_length=255, description="Name or id.")
     name: str = Field("", max_length=200, description="Of the new machine; empty: as the template says.")
+    addresses: Addresses | None = Field(None, description="Instead of options.addresses, for this guest alone.")
 
 
 class BatchIn(Strict):
@@ -250,6 +263,7 @@ def guest_out(row: InventoryGuest) -> GuestOut:
         disks=len(record.get("disks", [])),
         networks=list(dict.fromkeys(nic["network"] for nic in nics if nic.get("network"))),
         addresses=[ip for nic in nics for ip in nic.get("ips", [])],
+        cards=[CardOut(**{name: nic[name] for name in CardOut.model_fields if name in nic}) for nic in nics],
         snapshots=record.get("snapshots") or 0,
         worst=row.worst or None,  # type: ignore[arg-type]
         concerns=row.concerns,

@@ -5,6 +5,7 @@ from typing import Any
 from pyVmomi import vim
 
 from .inventory import DiskRecord, FileSystemRecord, GuestRecord, NicRecord
+from .vsphere_addresses import reported
 
 Found = dict[type, dict[str, dict[str, Any]]]
 
@@ -36,6 +37,7 @@ PROPERTIES: dict[type, list[str]] = {
         "guest.toolsStatus",
         "guest.hostName",
         "guest.net",
+        "guest.ipStack",
         "guest.disk",
     ],
     vim.HostSystem: ["name", "parent", "runtime.inMaintenanceMode"],
@@ -210,7 +212,7 @@ def _devices(record: GuestRecord, devices: list[Any], p: dict[str, Any], places:
             shared = str(getattr(device, "sharedBus", "noSharing")) != "noSharing"
             controllers[device.key] = (kind, shared)
             record.usb = record.usb or isinstance(device, kinds.VirtualUSBController | kinds.VirtualUSBXHCIController)
-    addresses = {net.macAddress: net for net in p.get("guest.net") or [] if net.macAddress}
+    addresses = reported(p.get("guest.net") or [], p.get("guest.ipStack") or [])
     for device in devices:
         if isinstance(device, kinds.VirtualDisk):
             record.disks.append(_disk(device, *controllers.get(device.controllerKey, (None, False))))
@@ -240,20 +242,17 @@ def _disk(device: Any, controller: str | None, shared_bus: bool) -> DiskRecord:
     )
 
 
-def _nic(device: Any, addresses: dict[str, Any], places: _Places) -> NicRecord:
+def _nic(device: Any, addresses: dict[str, dict[str, tuple[str, ...]]], places: _Places) -> NicRecord:
     backing = device.backing
     distributed = isinstance(backing, vim.vm.device.VirtualEthernetCard.DistributedVirtualPortBackingInfo)
-    reported = addresses.get(device.macAddress)
-    ips: tuple[str, ...] = ()
-    if reported is not None and reported.ipConfig is not None:
-        ips = tuple(f"{ip.ipAddress}/{ip.prefixLength}" for ip in reported.ipConfig.ipAddress or [])
+    mac = device.macAddress.lower() if device.macAddress else None
     return NicRecord(
-        mac=device.macAddress.lower() if device.macAddress else None,
+        mac=mac,
         model=next((name for type, name in _MODELS if isinstance(device, type)), None),
         network=places.port_groups.get(backing.port.portgroupKey)
         if distributed
         else getattr(backing, "deviceName", None),
         is_distributed=distributed,
         is_passthrough=isinstance(device, vim.vm.device.VirtualSriovEthernetCard),
-        ips=ips,
+        **addresses.get(mac or "", {}),
     )

@@ -270,3 +270,30 @@ def test_a_batch_that_does_not_fit_is_refused_whole(
     status, answer = api.ask("post", "/batches", {"name": "b", "source_id": saved.pk, "guests": ["vm-1", "vm-2"]})
     assert status == 409 and answer["error"]["code"] == "no-space" and not Conversion.objects.exists()
     assert api.ask("post", "/batches", {"name": "b", "source_id": saved.pk, "guests": ["vm-1"]})[0] == 201
+
+
+def test_addresses_are_set_for_all_or_for_one_guest_of_a_batch(
+    api: Api, saved: SavedSource, add: Callable[..., Any], tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "rhsrvany.exe").touch()
+    monkeypatch.setenv("VIRT_TOOLS_DATA_DIR", str(tmp_path))
+    for number in (1, 2):
+        ips = (f"10.0.0.{number + 4}/24",)
+        nic = NicRecord(f"00:50:56:00:00:0{number}", "e1000", "net", ips=ips, static_ips=ips, gateways=("10.0.0.1",))
+        add(f"win{number}", os_id="windows2019srv_64Guest", nics=[nic])
+    cards = api.ask("get", f"/sources/{saved.pk}/guests")[1]["items"][0]["cards"]
+    assert cards[0]["static_ips"] == ["10.0.0.5/24"] and cards[0]["gateways"] == ["10.0.0.1"]
+    other = [{"mac": "00:50:56:00:00:02", "address": "10.0.0.9", "prefix": 24, "gateway": "10.0.0.1"}]
+    asked = {"name": "b", "source_id": saved.pk, "options": {"addresses": "keep", "boot_test": True}}
+    guests = ["win1", {"guest": "win2", "addresses": other}]
+    status, made = api.ask("post", "/batches", asked | {"guests": guests})
+    assert status == 201, made
+    plans = [row.plan for row in Conversion.objects.order_by("id")]
+    assert [plan.options.addresses[0].address for plan in plans] == ["10.0.0.5", "10.0.0.9"]
+    assert all(plan.options.boot_test for plan in plans)
+    wrong = [{"guest": "win2", "addresses": [other[0] | {"gateway": "10.1.0.1,24"}]}, "win1"]
+    refused = api.ask("post", "/batches", asked | {"guests": wrong})[1]["refused"]
+    assert refused[0]["error"]["field"] == "options.addresses" and refused[0]["error"]["code"] == "address-not-allowed"
+    for odd in ("kept", {"all": "keep", "cards": {}}, [{"mac": "x", "address": "y", "mask": "z"}]):
+        status, answer = api.ask("post", "/batches", asked | {"guests": ["win1"], "options": {"addresses": odd}})
+        assert status == 422 and "addresses" in answer["error"]["field"], answer

@@ -53,7 +53,8 @@ def test_2_2_cannot_what_came_later() -> None:
     assert old.writes_for_kubevirt
     assert old.inputs == {"disk", "ova"}
     assert not (old.has_parallel or old.has_block_driver or old.has_key_all or old.writes_to_given_disks)
-    assert not (old.has_customize or old.converts_running_guests)
+    assert not (old.has_customize or old.converts_running_guests or old.takes_address_without_gateway)
+    assert old.has_key_clevis and not parse("virt-v2v", "virt-v2v 2.0.7", V2_2).has_key_clevis
 
 
 @pytest.mark.parametrize(("version", "words"), [("2.12.0", V2_12), ("2.13.4", MASTER)])

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from conversions.command import build_command
-from conversions.plan import Disk, Guest, Options, Output, Plan, Source
+from conversions.plan import Disk, Guest, Options, Output, Plan, Source, StaticAddress
 
 GOLDEN = Path(__file__).parent / "data" / "commands"
+MAC = "00:50:56:00:00:01"
 UUID = "5b4a7b1e-0000-4000-8000-1f0a3c5d7e9b"
 
 DISK = Source(kind="disk", settings={"paths": ["/srv/images/web01.img"], "format": "raw"})
@@ -28,6 +29,22 @@ PLANS = {
         name="web01",
         source=DISK,
         options=Options(root="/dev/sda2", luks_keys=2, luks_ids=((UUID, "/dev/sda3"), (UUID,))),
+    ),
+    "disk-clevis": Plan(
+        name="web01", source=DISK, options=Options(luks_keys=1, luks_ids=((UUID,),), clevis=(UUID, "/dev/vg/root"))
+    ),
+    "disk-clevis-all": Plan(name="web01", source=DISK, options=Options(clevis=("all",))),
+    "disk-addresses": Plan(
+        name="win01",
+        source=DISK,
+        guest=Guest(os_family="windows"),
+        options=Options(
+            addresses=(
+                StaticAddress(mac=MAC, address="10.0.0.5", prefix=24, gateway="10.0.0.1", dns=("10.0.0.2", "10.0.0.3")),
+                StaticAddress(mac=MAC, address="2001:db8::5", prefix=64, gateway="fe80::1", dns=("2001:db8::2",)),
+                StaticAddress(mac="00:50:56:00:00:02", address="192.168.7.5", prefix=29),
+            )
+        ),
     ),
     "ova": Plan(
         name="web01",

@@ -117,6 +117,32 @@ def test_ticks_of_other_pages_stay(browser: Any, saved: SavedSource, add: Callab
     assert page.count(" checked") == 1 and "1 guest selected" in page
 
 
+def test_the_single_wizard_takes_addresses_and_starts_what_runs(
+    browser: Any, saved: SavedSource, add: Callable[..., Any], tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "rhsrvany.exe").touch()
+    monkeypatch.setenv("VIRT_TOOLS_DATA_DIR", str(tmp_path))
+    add("win", power="on", os_id="windows2019srv_64Guest")
+    browser.post(f"/sources/{saved.pk}/move/", {"move": "vm-1"})
+    draft = Draft.objects.get()
+    typed = {"source_id": str(saved.pk), "guest": "vm-1", "shut_down": "on"}
+    browser.post(f"/new/{draft.pk}/source/", typed | version(draft))
+    browser.post(f"/new/{draft.pk}/guest/", {"name": "win"} | version(draft))
+    options = {"root": "first", "output-format": "raw", "output-allocation": "sparse", "addresses": "leave"}
+    field = "card-0-005056000001"
+    wrong = options | {f"{field}-address": "10.0.0.9/33"} | version(draft)
+    answer = browser.post(f"/new/{draft.pk}/options/", wrong)
+    assert answer.status_code == 422 and "a number from 1 to 32" in answer.content.decode()
+    right = options | {f"{field}-address": "10.0.0.9/24", f"{field}-gateway": "10.0.0.1", f"{field}-dns": "10.0.0.2"}
+    assert browser.post(f"/new/{draft.pk}/options/", right | version(draft)).status_code == 302
+    assert 'value="10.0.0.9/24"' in browser.get(f"/new/{draft.pk}/options/").content.decode()
+    target = browser.get(f"/new/{draft.pk}/target/").content.decode()
+    assert re.search(r'<input[^>]*name="start"[^>]*checked', target)
+    assert browser.post(f"/new/{draft.pk}/target/", {"start": "on"} | version(draft)).status_code == 302
+    page = browser.get(f"/new/{draft.pk}/review/").content.decode()
+    assert "--mac" in page and "00:50:56:00:00:01:ip:10.0.0.9,10.0.0.1,24,10.0.0.2" in page and "a guess" in page
+
+
 def test_the_page_of_the_search_comes_back_after_a_press_without_javascript(
     browser: Any, saved: SavedSource, add: Callable[..., Any]
 ) -> None:
@@ -244,7 +270,7 @@ def test_two_equal_names_that_were_typed_are_refused(browser: Any, ready: Draft,
 def test_the_review_shows_each_command_and_no_secret(browser: Any, ready: Draft) -> None:
     page = browser.get(f"/many/{ready.pk}/review/").content.decode()
     assert page.count("vpx://anna@vcenter.lab/DC/esx1") == 2 and PASSWORD not in page
-    assert "10.0.0.5/24" in page and "not known yet" in page
+    assert "10.0.0.5/24" in page and "a guess: nothing was measured on this server yet" in page
 
 
 def test_start_makes_a_conversion_for_each_guest(browser: Any, ready: Draft) -> None:
@@ -341,6 +367,77 @@ def test_running_guests_are_offered_to_be_shut_down(
     settings = plan.source.settings
     assert (settings["shut_down"], settings["shut_down_minutes"], settings["start_again"]) == (True, 7, True)
     assert settings["power_off"] is False and plan.output.settings["start"] is True
+
+
+# -- addresses --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def windows(
+    browser: Any,
+    saved: SavedSource,
+    add: Callable[..., Any],
+    alice: Any,
+    tmp_path: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Draft:
+    """Two Windows guests and a Linux one, at the options."""
+    (tmp_path / "rhsrvany.exe").touch()
+    monkeypatch.setenv("VIRT_TOOLS_DATA_DIR", str(tmp_path))
+    for number, system in ((1, "windows2019srv_64Guest"), (2, "windows2019srv_64Guest"), (3, "debian11_64Guest")):
+        ips, more = (f"10.0.0.{number + 4}/24",), {"gateways": ("10.0.0.1",), "dns": ("10.0.0.2",)}
+        nic = NicRecord(f"00:50:56:00:00:0{number}", "vmxnet3", "VM Network", ips=ips, static_ips=ips, **more)
+        add(f"guest{number}", os_id=system, nics=[nic])
+    tick(browser, saved, "vm-1", "vm-2", "vm-3")
+    draft = selection.of(alice, saved)
+    assert draft
+    for step in ("networks", "storage"):
+        browser.post(f"/many/{draft.pk}/{step}/", version(draft))
+    return draft
+
+
+def card(saved: SavedSource, number: int, field: str) -> str:
+    return f"card-{saved.guests.get(guest_id=f'vm-{number}').pk}-00505600000{number}-{field}"
+
+
+def test_addresses_are_kept_for_all_but_for_the_guest_that_gets_another(
+    browser: Any, windows: Draft, saved: SavedSource
+) -> None:
+    page = browser.get(f"/many/{windows.pk}/options/").content.decode()
+    assert card(saved, 1, "address") in page and card(saved, 3, "address") not in page
+    assert "10.0.0.5/24, gateway 10.0.0.1, name servers 10.0.0.2" in page and "guest3: 10.0.0.7/24" in page
+    typed = {card(saved, 2, "address"): "10.0.0.99/24", card(saved, 2, "gateway"): "10.0.0.1"}
+    data = {"batch_name": "b", "name_template": "{name}", "addresses": "keep", **typed}
+    answer = browser.post(f"/many/{windows.pk}/options/", data | version(windows))
+    assert answer.status_code == 302, answer.content.decode()
+    again = browser.get(f"/many/{windows.pk}/options/").content.decode()
+    assert 'value="10.0.0.99/24"' in again and re.search(r'value="keep" checked', again)
+    review = browser.get(f"/many/{windows.pk}/review/").content.decode()
+    assert "--mac 00:50:56:00:00:01:ip:10.0.0.5,10.0.0.1,24,10.0.0.2" in review
+    assert "--mac 00:50:56:00:00:02:ip:10.0.0.99,10.0.0.1,24 " in review and review.count("--mac") == 2
+    assert "Card 00:50:56:00:00:03 on VM Network: had 10.0.0.7/24" in review
+    start(browser, windows)
+    row = Conversion.objects.get(name="guest3")
+    assert "virt-v2v sets none in Linux guests" in browser.get(f"/conversions/{row.pk}/").content.decode()
+
+
+def test_a_mistake_in_an_address_is_said_with_its_guest_and_stays_in_the_field(
+    browser: Any, windows: Draft, saved: SavedSource
+) -> None:
+    typed = {card(saved, 2, "address"): "10.0.0.99/24", card(saved, 2, "gateway"): "10.9.0.1"}
+    data = {"batch_name": "b", "name_template": "{name}", **typed}
+    answer = browser.post(f"/many/{windows.pk}/options/", data | version(windows))
+    page = answer.content.decode()
+    assert answer.status_code == 422 and "guest2: The gateway is not in the card" in page and "10.9.0.1" in page
+    same = {
+        card(saved, n, field): text
+        for n in (1, 2)
+        for field, text in (("address", "10.0.0.9/24"), ("gateway", "10.0.0.1"))
+    }
+    answer = browser.post(
+        f"/many/{windows.pk}/options/", {"batch_name": "b", "name_template": "{name}", **same} | version(windows)
+    )
+    assert answer.status_code == 422 and "Another guest gets this address" in answer.content.decode()
 
 
 # -- the batch --------------------------------------------------------------------------------------------------------

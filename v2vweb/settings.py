@@ -28,6 +28,7 @@ except OSError as error:
 SOURCE_ROOTS = ENV.source_roots
 UPLOAD_DIR = ENV.upload_dir or DATA_DIR / "uploads"
 SECRETS_KEY_FILE = DATA_DIR / "secrets.key"
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 20_000  # 500 guests of a batch have a name and the addresses of several cards each
 
 
 def _secret_key(path: Path) -> str:

@@ -59,7 +59,10 @@ class RemoteSource(Source):
         return Finding(
             guest=record.as_guest(),
             concerns=tuple(Problem(c.id, c.title, c.text, whose="source owner") for c in found),
-            facts={"settings": self.settings_of(saved, record, unique=context.names[record.name] == 1)},
+            facts={
+                "power": record.power,
+                "settings": self.settings_of(saved, record, unique=context.names[record.name] == 1),
+            },
         )
 
     def saved(self, settings: dict[str, Any]) -> SavedSource:

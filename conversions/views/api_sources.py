@@ -14,9 +14,10 @@ from ..models import Batch, InventoryGuest, SavedSource
 from ..problems import Problem, RefusedError
 from ..roles import role_of, visible_to
 from ..saved_access import unknown
-from ..schemas import conversion_out
+from ..schemas import addresses_as_json, conversion_out
 from ..schemas_sources import (
     BatchDetail,
+    BatchGuest,
     BatchIn,
     BatchList,
     BatchOut,
@@ -200,15 +201,22 @@ def start(request: HttpRequest, response: HttpResponse, data: BatchIn) -> Any:
         "power_off": data.power_off,
         "start_again": data.start_again,
     }
-    keys = [{"key": key.key.get_secret_value(), "device": key.device} for key in data.options.luks_keys]
-    options = {"root": data.options.root, "luks_keys": keys}
+    options = data.options.request()
     if data.options.allocation is not None:
         options["allocation"] = data.options.allocation
-    typed = {guest.guest_id: name for guest, name in found}
+    typed = {guest.guest_id: each.name for guest, each in found}
+    cards = {guest.guest_id: addresses_as_json(each.addresses) for guest, each in found if each.addresses is not None}
     wanted = batches.name_all([guest for guest, _ in found], data.name_template, typed)
     output = data.output.model_dump()
     planned = batches.plan_all(
-        saved, wanted, request.user, source=source, options=options, output=output, keep_running=data.keep_running
+        saved,
+        wanted,
+        request.user,
+        source=source,
+        options=options,
+        output=output,
+        keep_running=data.keep_running,
+        cards=cards,
     )
     batch = batches.start(data.name, [*planned, *refused], request.user)
     response["Location"] = f"/api/v1/batches/{batch.pk}"
@@ -216,13 +224,14 @@ def start(request: HttpRequest, response: HttpResponse, data: BatchIn) -> Any:
     return Status(201, BatchStarted(**_detail(batch).model_dump(), refused=left_out))
 
 
-def _guests(saved: SavedSource, data: BatchIn) -> tuple[list[tuple[InventoryGuest, str]], list[batches.Planned]]:
-    """The guests with the names that were asked for; and those that there are not."""
-    found: list[tuple[InventoryGuest, str]] = []
+def _guests(saved: SavedSource, data: BatchIn) -> tuple[list[tuple[InventoryGuest, BatchGuest]], list[batches.Planned]]:
+    """The guests with what was asked for each; and those that there are not."""
+    found: list[tuple[InventoryGuest, BatchGuest]] = []
     refused: list[batches.Planned] = []
     seen = set[str]()
     for each in data.guests:
-        guest, name = (each, "") if isinstance(each, str) else (each.guest, each.name)
+        asked = BatchGuest.model_validate({"guest": each}) if isinstance(each, str) else each
+        guest = asked.guest
         try:
             record, _ = RemoteSource.find(saved, guest)
         except RefusedError as refusal:
@@ -231,7 +240,7 @@ def _guests(saved: SavedSource, data: BatchIn) -> tuple[list[tuple[InventoryGues
             continue
         if record.id not in seen:
             seen.add(record.id)
-            found.append((saved.guests.get(guest_id=record.id), name))
+            found.append((saved.guests.get(guest_id=record.id), asked))
     return found, refused
 
 

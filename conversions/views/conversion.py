@@ -9,7 +9,7 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from .. import boot_tests, source_steps
+from .. import addresses, boot_tests, source_steps
 from ..access import allowed
 from ..jobdir import JobDir
 from ..logs import FRAME, last_lines, line_numbers, read_frame, shown_until
@@ -57,6 +57,7 @@ def context(request: HttpRequest, conversion: Conversion, attempt: int) -> dict[
         "percent": percent(conversion),
         "timeline": told,
         "has_card": has_card,
+        "addresses": addresses.told(conversion.plan),
         "listed": told.listed if has_card else told.notices,
         "attempt": attempt,
         "attempts": range(1, conversion.attempt + 1),

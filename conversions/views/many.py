@@ -3,7 +3,6 @@
 import shlex
 import uuid
 from collections.abc import Callable, Iterable
-from datetime import timedelta
 from typing import Any
 
 from django.contrib import messages
@@ -14,8 +13,9 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
 
-from .. import batches, drafts, guest_table, planning, selection, space
+from .. import addresses, batches, clevis, drafts, guest_table, planning, rates, selection, space
 from ..access import allowed, check
+from ..address_form import typed_cards
 from ..batch_forms import BatchOptionsForm, NetworksForm, StorageForm
 from ..drafts import StaleError
 from ..models import Draft, SavedSource, SavedTarget
@@ -174,9 +174,11 @@ def _save(
     request: HttpRequest, draft: Draft, step: str, data: dict[str, Any], form: Any, **fields: Any
 ) -> HttpResponse | None:
     """Saves and leads to the next step; None when somebody else has saved meanwhile."""
-    secret = {"luks_keys"}
-    shown = {name: value for name, value in typed_in(form).items() if name not in secret}
+    left_out = {"luks_keys", "addresses"}  # secret; and with fields of its own, kept as "cards"
+    shown = {name: value for name, value in typed_in(form).items() if name not in left_out}
     typed = {**draft.data.get("typed", {}), step: shown}
+    if step == "options":
+        typed["cards"] = typed_cards(request.POST)
     try:
         drafts.save(draft, version_of(request), request.user, {**data, "typed": typed}, **fields)
     except StaleError:
@@ -235,11 +237,15 @@ def _options(request: HttpRequest, draft: Draft, saved: SavedSource, guests: lis
         initial = {"batch_name": f"{saved.name}, {timezone.localdate():%d %B %Y}", **typed}
         names = batches.name_all(guests, said.get("template", batches.TEMPLATE), said.get("names"))
         form = BatchOptionsForm(guests=guests, initial=initial)
-        context["root"] = root_of(form["root"].value())
+        context |= {"root": root_of(form["root"].value()), "clevis_problem": clevis.obstacle()}
+        context |= form.address_rows(draft.data.get("typed", {}).get("cards", {}))
+        context["address_choice"] = said.get("options", {}).get("addresses", {}).get("all")
         return _show(request, draft, "options", form=form, names=_lines(names, said.get("names", {})), **context)
     form = BatchOptionsForm(with_device(request.POST), guests=guests)
-    context["root"] = root_of(form["root"].value())
     valid = form.is_valid()
+    context |= {"root": root_of(form["root"].value()), "clevis_problem": clevis.obstacle()}
+    context |= form.address_rows(typed_cards(request.POST))
+    context["address_choice"] = request.POST.get("addresses")
     lines = _lines(getattr(form, "wanted", batches.name_all(guests, batches.TEMPLATE)), form.typed_names())
     keys_lost = bool(form["luks_keys"].data)
     if not valid:
@@ -280,6 +286,7 @@ def planned_of(draft: Draft, saved: SavedSource, guests: list[Any], user: Any) -
         options={**said["options"], "luks_keys": drafts.keys_of(draft)},
         output={**said["output"], **draft.data["networks"], **draft.data["storage"]},
         keep_running=said["keep_running"],
+        cards=said.get("cards"),
     )
 
 
@@ -311,10 +318,12 @@ def _review(request: HttpRequest, draft: Draft, saved: SavedSource, guests: list
 def _review_context(draft: Draft, saved: SavedSource, planned: list[batches.Planned]) -> dict[str, Any]:
     good = [one for one in planned if one.plan]
     need, size = batches.space_needed(planned), sum(one.guest.size for one in good)
-    rate = batches.measured_rate(saved)
+    pace = rates.pace(saved.pk, saved.kind)
     return {
         "saved": saved,
-        "good": [{"one": one, "command": _command(one)} for one in good],
+        "good": [
+            {"one": one, "command": _command(one), "addresses": addresses.told(one.plan)} for one in good if one.plan
+        ],
         # The name stands beside it: no need to say it in the title as well.
         "refused": [(one, one.problem.title.removeprefix(f"{one.guest.name}: ")) for one in planned if one.problem],
         "must_shut_down": any(one.problem.code == selection.POWERED_ON for one in planned if one.problem),
@@ -326,7 +335,8 @@ def _review_context(draft: Draft, saved: SavedSource, planned: list[batches.Plan
         "free": space.free(),
         "reserved": space.reserved(),
         "fits": need + space.reserved() <= space.free(),
-        "time": timedelta(seconds=size / rate) if rate and size else None,
+        "pace": pace,
+        "time": pace.time([one.plan for one in good if one.plan]),
         "seen": batches.digest(planned),
         "said": draft.data["options"],
     }

@@ -10,14 +10,15 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
 
-from .. import drafts, handover, planning, space
+from .. import addresses, clevis, drafts, handover, planning, rates, space
 from ..access import allowed
+from ..address_form import rows_of, typed_cards
 from ..drafts import STEPS, StaleError
 from ..forms import NameForm
 from ..models import Draft, InventoryGuest
 from ..options import OptionsForm
 from ..outputs import get_output
-from ..plan import Plan
+from ..plan import Guest, Plan
 from ..problems import RefusedError
 from ..sources import SOURCES, get_source
 from ..sources.base import FormProblem
@@ -156,22 +157,34 @@ def _options(request: HttpRequest, draft: Draft) -> HttpResponse:
     output_class = planning.forms_for(draft.data["kind"], output_kind).output
     typed = draft.data["typed"].get("options", {})
     stored = drafts.keys_of(draft)
-    shown: dict[str, Any] = {"stored_keys": len(stored), "encrypted": drafts.guest_of(draft).encrypted}
+    guest = drafts.guest_of(draft)
+    shown: dict[str, Any] = {
+        "stored_keys": len(stored),
+        "encrypted": guest.encrypted,
+        "clevis_problem": clevis.obstacle(),
+    }
     if request.method != "POST":
-        form = OptionsForm(initial={"root": typed.get("root", "first"), "boot_test": typed.get("boot_test")})
+        form = OptionsForm(initial={"root": "first", **typed})
+        shown |= rows_of([(0, guest.name or "This guest", guest)], draft.data["typed"].get("cards", {}), {})
+        shown["address_choice"] = draft.data.get("options", {}).get("addresses", {}).get("all")
         output = output_class(initial=typed, prefix="output")
         return show(request, draft, "options", form=form, output=output, root=root_of(form["root"].value()), **shown)
     form, output = OptionsForm(with_device(request.POST)), output_class(request.POST, prefix="output")
+    cards = typed_cards(request.POST)
     shown |= {"form": form, "output": output, "root": root_of(form["root"].value())}
+    shown |= rows_of([(0, guest.name or "This guest", guest)], cards, {})
+    shown["address_choice"] = request.POST.get("addresses")
     version = version_of(request)
     if version != draft.version:
         return show(request, draft, "options", stale=StaleError(draft), keys_lost=bool(form["luks_keys"].data), **shown)
+    _check_addresses(form, guest)
     if not (form.is_valid() and output.is_valid()):
         return show(request, draft, "options", status=422, keys_lost=bool(form["luks_keys"].data), **shown)
     keys = [] if "forget_keys" in request.POST else stored
     keys += [key._asdict() for key in form.cleaned_data["luks_keys"] if key._asdict() not in keys]
-    chosen = {"root": form.cleaned_data["root"], "boot_test": form.cleaned_data["boot_test"]}
-    typed = {**chosen, **{name: output[name].data for name in output.fields}}
+    chosen = {name: value for name, value in form.cleaned_data.items() if name != "luks_keys"}
+    typed = {name: form[name].data for name in chosen if name != "addresses"}
+    typed |= {name: output[name].data for name in output.fields}
     try:
         drafts.save(
             draft,
@@ -180,7 +193,7 @@ def _options(request: HttpRequest, draft: Draft) -> HttpResponse:
             {
                 "options": chosen,
                 "output": {"kind": output_kind, **output.cleaned_data},
-                "typed": {**draft.data["typed"], "options": typed},
+                "typed": {**draft.data["typed"], "options": typed, "cards": cards},
             },
             secrets={"luks_keys": keys} if keys else None,
         )
@@ -189,6 +202,15 @@ def _options(request: HttpRequest, draft: Draft) -> HttpResponse:
             return already_started(request, stale.now)
         return show(request, draft, "options", stale=stale, keys_lost=bool(form["luks_keys"].data), **shown)
     return following(request, draft, "options")
+
+
+def _check_addresses(form: OptionsForm, guest: Guest) -> None:
+    """What can only be told with the guest at hand: whether it has such a card, and whether virt-v2v can set it."""
+    if form.is_valid():
+        try:
+            addresses.resolve(form.cleaned_data["addresses"], guest)
+        except RefusedError as refusal:
+            form.add_error("addresses", FormProblem(refusal.problem))
 
 
 def _review(request: HttpRequest, draft: Draft) -> HttpResponse:
@@ -205,6 +227,9 @@ def _review(request: HttpRequest, draft: Draft) -> HttpResponse:
         "need_total": space.needed(plan).total + space.RESERVE,
         "free": space.free(),
         "reserved": space.reserved(),
+        "pace": (pace := rates.pace(plan.source.settings.get("source_id"), plan.source.kind)),
+        "time": pace.time([plan]),
+        "addresses": addresses.told(plan),
         "concerns": [*drafts.concerns_of(draft), *planning.namesakes(plan)],
         "source_changed": plan.guest != drafts.guest_of(draft),
         "seen": seen,

@@ -42,7 +42,9 @@ def _form_to_fill(request: HttpRequest, draft: Draft, guest: Any) -> TargetForm:
     if chosen.isascii() and chosen.isdecimal() and (found := SavedTarget.objects.filter(pk=int(chosen[:9])).first()):
         blank = TargetForm(guest=guest)
         return TargetForm(guest=guest, initial=initial_of(found.settings, blank.networks))
-    return TargetForm(guest=guest, initial=draft.data.get("typed", {}).get("target"))
+    # The new machine is started when the old one runs, unless somebody says otherwise.
+    runs = draft.data["finding"]["facts"].get("power") == "on"
+    return TargetForm(guest=guest, initial=draft.data.get("typed", {}).get("target") or {"start": runs})
 
 
 def _keep(name: str, settings: dict[str, Any], user: Any) -> None:
