@@ -25,6 +25,7 @@ from .ova import Ova, OvaReader, check_manifest, read_ova
 from .packed import Gunzip, Packed, packed_as
 from .problems import Problem, RefusedError
 from .stores import get_store
+from .stores.base import UnreachableError
 from .sweeper import sweep
 from .tar import Piece
 from .uploaded import place_of
@@ -36,6 +37,7 @@ PIECE = 1 << 20
 TURN = 64 << 20  #: bytes of one upload before it is another's turn
 SWEEP_SECONDS = 60
 TELL_SECONDS = 2
+REST_SECONDS = 15  #: until a place that did not answer is asked again
 
 
 class Follow:
@@ -164,6 +166,7 @@ class Follower:
     def __init__(self) -> None:
         self._follows: dict[Any, Follow] = {}
         self._told: dict[Any, float] = {}
+        self._rests: dict[Any, float] = {}  #: until when one is left alone
         self._swept = 0.0
 
     def tick(self) -> bool:
@@ -180,8 +183,11 @@ class Follower:
                 self._refuse(row, error.problem)
             except FileNotFoundError:
                 if row.state == Upload.State.CHECKING:
-                    text = "Its file is not in the uploads folder any more."
+                    text = "Its file is not where uploads are kept any more."
                     self._refuse(row, Problem("upload-file-gone", "The file is gone", text, "Upload it again."))
+            except UnreachableError as error:
+                logger.warning("upload %s: its place does not answer: %s", row.pk, error)
+                self._rests[row.pk] = time.monotonic() + REST_SECONDS
             except Exception:
                 logger.exception("upload %s", row.pk)
         self._convert()
@@ -191,16 +197,19 @@ class Follower:
         return busy
 
     def _follow(self, row: Upload) -> bool:
-        path = get_store(row.storage).path(place_of(row))
-        if path is None:
+        if time.monotonic() < self._rests.get(row.pk, 0):
             return False
+        store, place = get_store(row.storage), place_of(row)
+        path = store.reading(place)
         follow = self._follows.get(row.pk)
         if follow is None or follow.expected != row.expected:
             follow = self._follows[row.pk] = Follow(path, row.name, row.size, row.expected)
-        have = get_store(row.storage).offset(place_of(row))
+        # A bucket that has all of it is not asked again at each turn; reading tells when it is gone.
+        have = row.size if row.state == Upload.State.CHECKING and store.path(place) is None else store.offset(place)
         if have < follow.position:  # the file was exchanged under our hands: begin again
             follow = self._follows[row.pk] = Follow(path, row.name, row.size, row.expected)
         read = follow.step(have)
+        store.followed(place, follow.position)
         if have == row.size and row.state == Upload.State.RECEIVING:  # the web process died between the two
             uploads.received(row, row.size, row.size)
         if follow.position == row.size:

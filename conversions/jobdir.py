@@ -39,6 +39,8 @@ class Job:
     #: servers that must show these certificates: {"host", "port", "sha256"} (reach.py)
     pins: list[dict[str, Any]] = field(default_factory=list)
     limits: dict[str, int] = field(default_factory=dict)  #: of the vetting sandbox, see vetting.py
+    #: objects of a bucket that are to be files: {"path": where, below tmp/, "size", "secret": the file with its address}
+    objects: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from django.conf import settings
 
 from . import source_work, space
+from .bucket import planned
 from .command import build_command
 from .jobdir import Job, JobDir, write_atomically
 from .models import Conversion
@@ -17,13 +18,14 @@ def prepare(conversion: Conversion, env: Mapping[str, str]) -> None:
     """Writes the attempt's folder; again and again with the same outcome, as long as no agent has begun.
 
     `env` is what the machine asks for (acceleration).  Raises WrongKeyError when the secrets cannot be read, OSError when
-    the folder cannot be written.
+    the folder cannot be written, RefusedError when a file in a bucket is gone.
     """
     jobdir, plan = conversion.jobdir, source_work.where(conversion)
     jobdir.path.mkdir(mode=0o700, parents=True, exist_ok=True)
     conversion.output_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     source = get_source(plan.source.kind)
-    write_secrets(jobdir, (conversion.secrets or {}) | source.secrets(plan))
+    plan, objects, named = planned.placed(plan, jobdir.tmp / "source")
+    write_secrets(jobdir, (conversion.secrets or {}) | source.secrets(plan) | planned.addresses(named))
     command = build_command(
         plan, output_dir=conversion.output_dir, secrets_dir=jobdir.secrets, virt_v2v=settings.ENV.virt_v2v
     )
@@ -38,7 +40,8 @@ def prepare(conversion: Conversion, env: Mapping[str, str]) -> None:
             output_format=str(plan.output.settings.get("format") or "raw"),
             vet=source.vet(plan),
             pins=source.pins(plan),
-            space_needed=space.needed(plan).total,
+            space_needed=space.needed(conversion.plan).total,
+            objects=objects,
         )
     )
 

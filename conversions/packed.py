@@ -107,12 +107,28 @@ class Gunzip:
 # -- zip ---
 
 
+class _Zip(zipfile.ZipFile):
+    """Of an open file and not of a path: that may be one of an object in a bucket (stores/ranges.py)."""
+
+    def __init__(self, path: Path) -> None:
+        self._opened = path.open("rb")
+        try:
+            super().__init__(self._opened)
+        except BaseException:
+            self._opened.close()
+            raise
+
+    def close(self) -> None:
+        super().close()
+        self._opened.close()
+
+
 def open_zip(path: Path) -> tuple[zipfile.ZipFile, tuple[Member, ...]]:
     """The archive and its files (not its folders).  Raises RefusedError."""
     file_size = path.stat().st_size
     _weigh_table(path, file_size)
     try:
-        archive = zipfile.ZipFile(path)
+        archive = _Zip(path)
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError, struct.error, RuntimeError):
         _damaged()
     try:

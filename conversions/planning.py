@@ -8,6 +8,7 @@ from django.conf import settings
 from django.db import transaction
 
 from . import addresses, names, plan, saved_access, space, uploaded
+from .bucket import planned
 from .command import Command, build_command
 from .manifest import Target
 from .models import Conversion, Draft, Event
@@ -95,6 +96,7 @@ def make_plan(
 def preview(made: Plan) -> Command:
     """The command for the review page, before there is a number: the folders are the future ones but for that."""
     jobs, output = settings.DATA_DIR / "jobs" / "NUMBER" / "1", settings.DATA_DIR / "output"
+    made, _, _ = planned.placed(made, jobs / "tmp" / "source")
     return build_command(made, output_dir=output / f"NUMBER-{made.name}", secrets_dir=jobs / "secrets")
 
 

@@ -13,9 +13,12 @@ from django.db.models import Max
 from django.utils import timezone
 
 from . import uploads
+from .agent.processes import unmount_below
 from .models import Conversion, Upload
 from .problems import RefusedError
 from .states import ACTIVE, State
+from .stores import get_store
+from .stores.base import Place, UnreachableError
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +44,7 @@ def sweep() -> int:
     _remove_orphans()
     _remove_bodies()
     _remove_views()
+    _remove_shown()
     return removed
 
 
@@ -64,10 +68,27 @@ def _remove_orphans() -> None:
     names = {str(pk) for pk in Upload.objects.values_list("pk", flat=True)}
     names |= {str(bundle) for bundle in Upload.objects.exclude(bundle=None).values_list("bundle", flat=True)}
     for folder in folders:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, UnreachableError):
             if folder.name not in names and time.time() - folder.stat().st_mtime > ORPHAN_SECONDS:
+                _remove_objects(folder)
                 shutil.rmtree(folder)
                 logger.info("%s removed: it belongs to no upload", folder)
+
+
+def _remove_objects(folder: Path) -> None:
+    """What stands in a bucket under this folder's name; only a folder of ours tells, so nothing of others is touched."""
+    for parts in folder.glob("*.parts"):
+        get_store("s3").remove(Place(folder.name, parts.name.removesuffix(".parts"), 0))
+
+
+def _remove_shown() -> None:
+    """Files of a bucket that were shown for a look, by a process that was killed meanwhile."""
+    folder: Path = settings.DATA_DIR / "shown"
+    for entry in folder.iterdir() if folder.is_dir() else ():
+        with contextlib.suppress(OSError):
+            if time.time() - entry.lstat().st_mtime > ORPHAN_SECONDS:
+                unmount_below(entry)
+                shutil.rmtree(entry)
 
 
 def _remove_bodies() -> None:

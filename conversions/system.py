@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from . import installation, machine
+from .bucket import checks as bucket
 from .machine import Check
 
 logger = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ _measurements: list[Measurement] = []
 
 def _all() -> list[Measurement]:
     if not _measurements:
-        _measurements.extend(Measurement(*one) for one in machine.MEASUREMENTS)
+        _measurements.extend(Measurement(*one) for one in (*machine.MEASUREMENTS, *bucket.MEASUREMENTS))
     return _measurements
 
 

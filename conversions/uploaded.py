@@ -57,9 +57,17 @@ def resolve(text: str) -> Path | None:
         if other := late.first():
             raise RefusedError(_not_ready(other))
     path = get_store(upload.storage).path(place_of(upload))
-    if path is None or not path.is_file():
+    if path is None:  # in a bucket: where it would be if it were here, and bucket/planned.py shows it there
+        return Path(os.path.realpath(settings.UPLOAD_DIR), place_of(upload).folder, place_of(upload).name)
+    if not path.is_file():
         raise RefusedError(_not_ready(None))
     return Path(os.path.realpath(path))
+
+
+def in_bucket(path: str | Path) -> Upload | None:
+    """The upload that a path stands for, when that is no file on this machine."""
+    upload = _named(str(path))
+    return upload if isinstance(upload, Upload) and get_store(upload.storage).path(place_of(upload)) is None else None
 
 
 def _named(text: str) -> Upload | str | None:

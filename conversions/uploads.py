@@ -4,6 +4,7 @@ How much has come, the store tells, never the database.  What is refused is a Re
 413 too large or over the quota, 409 the wrong offset, 423 somebody else is sending it, 507 no space, 422 no use.
 """
 
+import logging
 import re
 import uuid
 from collections.abc import Iterable
@@ -21,10 +22,13 @@ from .models import Conversion, Upload
 from .problems import Problem, RefusedError, size_words
 from .states import ACTIVE, State
 from .stores import get_store
-from .stores.base import Body, BusyError, FullError, OffsetError
+from .stores.base import Body, BusyError, FullError, OffsetError, UnreachableError
 from .uploaded import file_name, place_of
 from .verdict import judge, kind_of
 
+logger = logging.getLogger(__name__)
+
+_OPEN: dict[str, Any] = {"level": "open", "concerns": []}
 #: A verdict is looked for in the first bytes as they come; then it is the follower's work.
 LOOK_UNTIL = 64 << 20
 MAX_SIZE = 64 << 40
@@ -53,7 +57,30 @@ def offset_of(upload: Upload) -> int:
     """Bytes that are there."""
     if upload.state in (Upload.State.CHECKING, Upload.State.READY):
         return upload.size
-    return get_store(upload.storage).offset(place_of(upload))
+    try:
+        return get_store(upload.storage).offset(place_of(upload))
+    except UnreachableError as error:
+        raise _unreachable(error) from None
+
+
+def offset_shown(upload: Upload) -> int:
+    """For a page: as far as it has been read, when its place does not answer."""
+    try:
+        return 0 if upload.state == Upload.State.REFUSED else offset_of(upload)
+    except RefusedError:
+        return int((upload.verdict or {}).get("followed", 0))
+
+
+def _unreachable(error: UnreachableError) -> RefusedError:
+    logger.warning("the uploads' bucket: %s", error)
+    return refused(
+        "upload-store-unreachable",
+        "The place where uploads are kept does not answer",
+        "Nothing that was sent is lost. Sending goes on by itself as soon as it answers.",
+        "If it lasts, tell your administrator to look at “Bucket of uploads” on the page “System”.",
+        status=503,
+        whose="administrator",
+    )
 
 
 # -- space and quota ---------------------------------------------------------------------------------------------------
@@ -97,7 +124,7 @@ def space_left() -> int | None:
 
 def storage() -> str:
     """The kind of store that new uploads go to."""
-    return "local"
+    return "s3" if settings.ENV.s3_bucket else "local"
 
 
 def check_room(size: int, left: int | None, room: int | None) -> None:
@@ -244,6 +271,8 @@ def append(upload: Upload, offset: int, body: Body) -> int:
         raise refused("upload-offset", "The piece does not fit", error_text, status=409) from None
     except FullError:
         raise _full() from None
+    except UnreachableError as error:
+        raise _unreachable(error) from None
     received(upload, offset, end)
     return end
 
@@ -287,8 +316,11 @@ def received(upload: Upload, offset: int, end: int) -> None:
 
 
 def first_look(upload: Upload, end: int) -> dict[str, Any]:
-    path = get_store(upload.storage).path(place_of(upload))
-    return judge(path, upload.name, upload.size, [(0, end)]) if path else {}
+    path = get_store(upload.storage).head(place_of(upload))
+    try:  # of an upload that goes to a bucket only the beginning is here, until the follower has read it
+        return judge(path, upload.name, upload.size, [(0, min(end, path.stat().st_size))]) if path else _OPEN
+    except FileNotFoundError:
+        return _OPEN
 
 
 def refuse(upload: Upload, verdict: dict[str, Any]) -> None:
@@ -305,7 +337,14 @@ def refuse(upload: Upload, verdict: dict[str, Any]) -> None:
     for name, value in fields.items():
         setattr(upload, name, value)
     if not whole:
+        _remove_bytes(upload)
+
+
+def _remove_bytes(upload: Upload) -> None:
+    try:
         get_store(upload.storage).remove(place_of(upload))
+    except UnreachableError as error:  # the sweeper tries again
+        logger.warning("the bytes of upload %s could not be removed: %s", upload.pk, error)
 
 
 def expect(upload: Upload, text: str) -> None:
@@ -341,7 +380,7 @@ def remove(upload: Upload) -> None:
                 status=409,
             )
         Upload.objects.filter(pk=upload.pk).delete()
-    get_store(upload.storage).remove(place_of(upload))
+    _remove_bytes(upload)
 
 
 def used_by(uploads: Iterable[Upload]) -> dict[uuid.UUID, list[Conversion]]:

@@ -1,44 +1,26 @@
 """Uploads in an S3 bucket, against moto's server: parts, the tail, restarts, removal."""
 
+import contextlib
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from django.test import override_settings
+from botocore.exceptions import EndpointConnectionError
 
-from conversions.stores.base import Body, BusyError, OffsetError, Place
+from conversions.stores import s3 as module
+from conversions.stores.base import Body, BusyError, FullError, OffsetError, Place, UnreachableError
 from conversions.stores.s3 import S3Store, part_size
 
-moto_server = pytest.importorskip("moto.server")
 MIB = 1 << 20
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 @pytest.fixture
-def store(endpoint: str, env: Any, settings: Any) -> Iterator[S3Store]:
-    env(upload_chunk=5 * MIB)
-    options = {
-        "bucket_name": "uploads",
-        "endpoint_url": endpoint,
-        "access_key": "test",
-        "secret_key": "test",
-        "region_name": "us-east-1",
-    }
-    default = {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": options}
-    with override_settings(STORAGES=settings.STORAGES | {"default": default}):
-        store = S3Store()
-        store.client.create_bucket(Bucket="uploads")
-        yield store
+def store(s3: S3Store) -> S3Store:
+    return s3
 
 
 def body(data: bytes) -> Body:
@@ -59,8 +41,9 @@ def send(store: S3Store, place: Place, data: bytes, step: int, begin: int = 0) -
 
 def digest(store: S3Store, place: Place) -> str:
     found = hashlib.sha256()
-    for piece in store.read(place):
-        found.update(piece)
+    with store.reading(place).open("rb") as file:
+        while piece := file.read(MIB):
+            found.update(piece)
     return found.hexdigest()
 
 
@@ -69,8 +52,9 @@ def test_pieces_of_any_size_become_one_object_and_nothing_stays_here(store: S3St
     data = os.urandom(12 * MIB + 345)
     place = Place(f"00000000-0000-0000-0000-{step:012d}", "web01.ova", len(data))
     send(store, place, data, step)
-    assert digest(store, place) == hashlib.sha256(data).hexdigest()
+    store.followed(place, len(data))
     assert [path for path in settings.UPLOAD_DIR.rglob("*") if path.is_file()] == []
+    assert digest(store, place) == hashlib.sha256(data).hexdigest()
 
 
 def test_another_process_goes_on_where_the_first_one_stopped(store: S3Store) -> None:
@@ -88,7 +72,7 @@ def test_a_death_between_part_and_tail_counts_no_byte_twice(store: S3Store, monk
     place = Place("00000000-0000-0000-0000-000000000002", "web01.ova", len(data))
     send(store, place, data[: 4 * MIB], MIB)
     with monkeypatch.context() as dying:
-        dying.setattr("pathlib.Path.unlink", lambda *_, **__: 1 / 0)
+        dying.setattr("pathlib.Path.rename", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             store.append(place, 4 * MIB, body(data[4 * MIB : 5 * MIB]))
     assert store.offset(place) == 5 * MIB
@@ -130,3 +114,99 @@ def test_the_largest_files_fit_into_the_parts_that_s3_allows(env: Any) -> None:
     assert part_size(1 << 30) == 16 * MIB
     for size in (500 << 30, 5 << 40):
         assert -(-size // part_size(size)) <= 10_000
+
+
+def test_a_part_that_could_not_be_sent_goes_when_the_bucket_answers_again(
+    store: S3Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = os.urandom(11 * MIB)
+    place = Place("00000000-0000-0000-0000-000000000006", "web01.ova", len(data))
+    send(store, place, data[: 4 * MIB], MIB)
+    with out_of_reach(store, monkeypatch), pytest.raises(UnreachableError):
+        store.append(place, 4 * MIB, body(data[4 * MIB : 5 * MIB]))
+    assert store.offset(place) == 5 * MIB  # acknowledged or not, nothing is lost
+    send(store, place, data[: 10 * MIB], MIB, 5 * MIB)
+    with out_of_reach(store, monkeypatch), pytest.raises(UnreachableError):
+        store.append(place, 10 * MIB, body(data[10 * MIB :]))
+    assert store.offset(place) == len(data)
+    assert store.client.head_object(Bucket="uploads", Key=store.key(place))["ContentLength"] == len(data)
+    assert digest(store, place) == hashlib.sha256(data).hexdigest()
+
+
+@contextlib.contextmanager
+def out_of_reach(store: S3Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The bucket refuses every connection within."""
+    with monkeypatch.context() as patch:
+
+        def refuse(*args: object, **kwargs: object) -> None:
+            raise EndpointConnectionError(endpoint_url="http://bucket")
+
+        patch.setattr(type(store.client), "_make_api_call", refuse)
+        yield
+
+
+def test_what_was_sent_is_here_to_be_read_until_the_follower_has_read_it(store: S3Store, settings: Any) -> None:
+    data = os.urandom(12 * MIB)
+    place = Place("00000000-0000-0000-0000-000000000007", "web01.ova", 20 * MIB)
+    send(store, place, data, 3 * MIB)
+    with store.reading(place).open("rb", buffering=0) as file:
+        read = b""
+        while piece := file.read(MIB):
+            read += piece
+    assert read == data
+    store.followed(place, 6 * MIB)
+    kept = {path.name for path in settings.UPLOAD_DIR.rglob("seen-*")}
+    assert kept == {f"seen-{5 * MIB}"}
+    with store.reading(place).open("rb", buffering=0) as file:
+        assert file.read(10) == b""  # gone from here, and the bucket gives nothing back yet
+
+
+def test_parts_that_nobody_reads_do_not_fill_the_disk(
+    store: S3Store, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "KEPT", 11 * MIB)
+    data = os.urandom(26 * MIB)
+    place = Place("00000000-0000-0000-0000-000000000008", "web01.ova", len(data))
+    send(store, place, data, 5 * MIB)
+    assert sum(path.stat().st_size for path in settings.UPLOAD_DIR.rglob("*") if path.is_file()) <= 11 * MIB
+    assert digest(store, place) == hashlib.sha256(data).hexdigest()  # from here and from the bucket
+
+
+def test_ranges_are_read_without_the_rest(store: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = os.urandom(12 * MIB)
+    place = Place("00000000-0000-0000-0000-000000000009", "web01.ova", len(data))
+    send(store, place, data, 5 * MIB)
+    store.followed(place, len(data))
+    asked: list[tuple[int, int]] = []
+    stream = store.stream
+    monkeypatch.setattr(store, "stream", lambda place, *range: asked.append(range) or stream(place, *range))
+    with store.reading(place).open("rb") as file:
+        assert file.read(512) == data[:512]
+        file.seek(-700, os.SEEK_END)
+        assert file.read() == data[-700:]
+    assert sum(end - first for first, end in asked) <= 2 * MIB
+    store.remove(place)
+    with store.reading(place).open("rb") as file, pytest.raises(FileNotFoundError):
+        file.read(1)
+
+
+def test_a_full_disk_keeps_what_was_written(store: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place("00000000-0000-0000-0000-000000000010", "web01.ova", 10 * MIB)
+    send(store, place, os.urandom(MIB), MIB)
+    opened = Path.open
+    with monkeypatch.context() as full:
+
+        def no_space(path: Path, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+            if mode == "ab":
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return opened(path, mode, *args, **kwargs)
+
+        full.setattr(Path, "open", no_space)
+        with pytest.raises(FullError):
+            store.append(place, MIB, body(b"x"))
+    assert store.offset(place) == MIB
+
+
+def test_without_a_bucket_in_the_settings_it_says_so(settings: Any) -> None:
+    with pytest.raises(UnreachableError, match="V2VWEB_S3_BUCKET"):
+        S3Store()

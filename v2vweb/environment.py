@@ -99,6 +99,15 @@ class Environment(BaseSettings):
         None,
         description="Folder in which nginx leaves the bodies of uploads; only with the configuration in docs/nginx.md.",
     )
+    s3_bucket: str = Field(
+        "", description="S3 bucket that keeps uploaded files instead of the folder; docs/s3.md says how."
+    )
+    s3_endpoint: str = Field("", description="Address of the S3 server; Amazon's when empty.")
+    s3_region: str = Field("us-east-1", description="Region of the bucket.")
+    s3_key_file: Path | None = Field(
+        None,
+        description="File with the access key, as the aws tool writes it; without it, what the machine's role allows.",
+    )
     kubevirt_schemas: Path | None = Field(
         None,
         description="Folder with KubeVirt's and CDI's OpenAPI documents; edited manifests are held against them too.",
@@ -127,6 +136,36 @@ class Environment(BaseSettings):
     @classmethod
     def _upload_dirs(cls, value: Path | None) -> Path | None:
         if value is not None and (not value.is_absolute() or os.path.normpath(value) == "/"):
+            raise ValueError
+        return value
+
+    @field_validator("s3_bucket")
+    @classmethod
+    def _bucket(cls, value: str) -> str:
+        if value and not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", value):
+            raise ValueError
+        return value
+
+    @field_validator("s3_endpoint")
+    @classmethod
+    def _endpoint(cls, value: str) -> str:
+        parts = urlsplit(value)
+        # A key in it would be shown wherever the address is.
+        if value and (parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query):
+            raise ValueError
+        return value
+
+    @field_validator("s3_region")
+    @classmethod
+    def _region(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9-]{1,64}", value):
+            raise ValueError
+        return value
+
+    @field_validator("s3_key_file")
+    @classmethod
+    def _key_file(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_absolute():
             raise ValueError
         return value
 
@@ -200,6 +239,10 @@ ALLOWED = {
     "upload_unfinished_days": "a whole number from 1 to 365",
     "upload_keep_days": "a whole number from 1 to 3650",
     "upload_body_dir": "an absolute folder, not /",
+    "s3_bucket": "a bucket's name: 3 to 63 small letters, digits, dots and hyphens",
+    "s3_endpoint": "of the form https://HOST:PORT, without a key in it",
+    "s3_region": "a region's name, such as eu-central-1",
+    "s3_key_file": "an absolute path of a file",
     "kubevirt_schemas": "an absolute folder, not /",
     "debug": "true or false",
 }

@@ -11,6 +11,7 @@ from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
 from .environment import PROJECT, WrongSettingError, read_environment
+from .s3 import storage_of_uploads
 
 try:
     ENV = read_environment()
@@ -170,12 +171,13 @@ USE_I18N = False
 STATIC_URL = "/static/"
 STATIC_ROOT = PROJECT / "static_collected"
 STATICFILES_DIRS = [PROJECT / "static", ("vendor", PROJECT / "static_vendor")]
+try:
+    _uploads_storage = storage_of_uploads(ENV, UPLOAD_DIR)
+except WrongSettingError as error:
+    raise ImproperlyConfigured(str(error)) from None
 STORAGES = {
-    # "default" is where uploads go; another backend of django-storages can take its place.
-    "default": {
-        "BACKEND": "django.core.files.storage.FileSystemStorage",
-        "OPTIONS": {"location": UPLOAD_DIR},
-    },
+    # "default" is where uploads go.
+    "default": _uploads_storage,
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
 

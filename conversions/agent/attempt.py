@@ -19,7 +19,7 @@ from ..events import EventWriter
 from ..jobdir import Job, JobDir, Result
 from ..problems import Problem, RefusedError
 from ..states import Phase
-from . import processes, remains, supervise
+from . import objects, processes, remains, supervise
 
 
 class StopRequested(Exception):
@@ -34,6 +34,7 @@ class Attempt:
         self._told_to_stop = False
         self._exit_code: int | None = None
         self._error_line: int | None = None
+        self._removed: list[str] = []  # for the receipt: files of a bucket that were shown
         self._stamps: dict[str, tuple[int, ...]] = {}  # of the source's files when they were vetted
 
     def run(self) -> None:
@@ -62,9 +63,12 @@ class Attempt:
                 self.log.say(f"removed what an earlier attempt had left: {', '.join(stale)}")
             Path(job.output_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
             self.emit("phase", phase=Phase.CHECKING.value)
-            with self._interruptible():
-                self._check(job)
-            problem = self._convert(job, env)
+            _check_room(job)
+            with contextlib.ExitStack() as stack:
+                with self._interruptible():
+                    self._removed += stack.enter_context(objects.shown(self.jobdir, job, self.log.say, self.emit))
+                    self._check(job)
+                problem = self._convert(job, env)
         except StopRequested:
             return "cancelled", None
         except RefusedError as error:
@@ -103,9 +107,6 @@ class Attempt:
             self.emit("fact", key=f"{name.replace('-', '_')}_version", value=text.removeprefix(f"{name} "))
 
     def _check(self, job: Job) -> None:
-        free = shutil.disk_usage(job.output_dir).free
-        if job.space_needed is not None and free < job.space_needed:
-            raise RefusedError(_no_space(job.space_needed, free))
         for pin in job.pins:
             # virt-v2v cannot check a pin itself, so this is done in the instant before it gets the password.
             reach.check_pin(pin["host"], pin["port"], pin["sha256"])
@@ -147,7 +148,7 @@ class Attempt:
         had_secrets = self.jobdir.secrets.exists() and any(self.jobdir.secrets.iterdir())
         left = remains.remove_tmp(self.jobdir)
         kept += left
-        removed = ["temporary files"] if not left else []
+        removed = [*self._removed, "temporary files"] if not left else []
         if had_secrets and not self.jobdir.secrets.exists():
             removed.append("the passwords and passphrases written down for this attempt")
         if outcome == "succeeded":
@@ -169,6 +170,12 @@ class Attempt:
             kept=kept,
         )
         _insist(lambda: self.jobdir.write_result(result))
+
+
+def _check_room(job: Job) -> None:
+    free = shutil.disk_usage(job.output_dir).free
+    if job.space_needed is not None and free < job.space_needed:
+        raise RefusedError(_no_space(job.space_needed, free))
 
 
 def _insist(write: Callable[[], None]) -> None:

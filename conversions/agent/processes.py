@@ -133,12 +133,13 @@ def end_marked(mark: str, *, limit: float = 10) -> list[str]:
     return ended
 
 
-def unmount_below(folder: Path) -> list[str]:
-    """Unmounts what is mounted below a folder, innermost first; returns the places."""
+def unmount_below(folder: Path, only: Path | None = None) -> list[str]:
+    """Unmounts what is mounted below a folder (or one place of it), innermost first; returns the places."""
     places = []
+    folder = Path(os.path.realpath(folder))
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         place = line.split()[4].encode().decode("unicode_escape")
-        if place.startswith(f"{folder}/"):
+        if place.startswith(f"{folder}/") and (only is None or Path(place).name == only.name):
             places.append(place)
     for place in reversed(places):
         for command in (["umount", "-l", place], ["fusermount3", "-uz", place], ["fusermount", "-uz", place]):

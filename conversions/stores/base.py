@@ -40,6 +40,10 @@ class FullError(Exception):
     """The disk is full.  What was written before stays."""
 
 
+class UnreachableError(Exception):
+    """The store does not answer, or does not know us.  The text says why, for an administrator."""
+
+
 class Store(ABC):
     kind: str
 
@@ -62,3 +66,15 @@ class Store(ABC):
     @abstractmethod
     def path(self, place: Place) -> Path | None:
         """The file, when it is one on this machine."""
+
+    def head(self, place: Place) -> Path | None:
+        """A file here with the first bytes of an upload that has begun, when there is one."""
+        return self.path(place)
+
+    @abstractmethod
+    def reading(self, place: Place) -> Path:
+        """What is there of the file, to be read by us; b"" where the rest has yet to come.  Raises UnreachableError, and
+        FileNotFoundError when it is gone."""
+
+    def followed(self, place: Place, position: int) -> None:  # noqa: B027 (most stores keep nothing for that)
+        """The follower has read so far: what was kept for it can go."""

@@ -33,6 +33,9 @@ class LocalStore(Store):
         folder: Path = settings.UPLOAD_DIR
         return folder / place.folder / place.name
 
+    def reading(self, place: Place) -> Path:
+        return self.path(place)
+
     def offset(self, place: Place) -> int:
         try:
             return self.path(place).stat().st_size

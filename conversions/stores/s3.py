@@ -1,25 +1,38 @@
 """Uploads in an S3 bucket: each piece goes on as a part of a multipart upload, and no copy of the file stays here.
 
-A part must have 5 MiB at least (but the last), and there may be 10 000: what is too small to be a part waits in a file
-here, the tail.  How much is there: the parts that the bucket lists, and the tail.
+A part must have 5 MiB at least (but the last), and there may be 10 000: what is too small to be a part waits in a file here,
+the tail.  A bucket does not give back a part before all are there, so a part that was sent stays here as "seen" until the
+follower has read it, within KEPT bytes; what it could not read by then, it reads from the bucket at the end.
+
+    <uploads>/<folder>/<name>.parts/    stays, empty, as long as the object is kept: by it the sweeper finds objects of nobody
+        upload.json                     the multipart upload's id; its being there means that not all has come
+        parts                           a JSON line for each part that was sent: number, ETag, size
+        tail-N                          what will be part N; it counts as long as there is no line for N
+        seen-OFFSET                     a part that the follower has yet to read
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from botocore.exceptions import BotoCoreError, ClientError
 from django.conf import settings
 from django.core.files.storage import storages
+from urllib3.exceptions import HTTPError
 
-from .base import Body, BusyError, OffsetError, Place, Store
+from .base import Body, BusyError, FullError, OffsetError, Place, Store, UnreachableError
+from .ranges import RangedPath
 
 SMALLEST_PART = 5 << 20
 MOST_PARTS = 9000
 PIECE = 1 << 20
+KEPT = 256 << 20  #: bytes of parts that wait for the follower; more than a few only when no conductor runs
+ADDRESS_SECONDS = 7 * 24 * 3600  #: as long as S3 allows: a conversion may take days
 
 
 def part_size(size: int) -> int:
@@ -28,8 +41,16 @@ def part_size(size: int) -> int:
     return max(SMALLEST_PART, chunk, -(-size // MOST_PARTS))
 
 
-def _size(parts: list[dict[str, Any]]) -> int:
-    return sum(int(part["Size"]) for part in parts)
+def status_of(error: Exception) -> int:
+    """HTTP's number in an answer of the bucket; 0 when there was no answer."""
+    return int(error.response["ResponseMetadata"]["HTTPStatusCode"]) if isinstance(error, ClientError) else 0
+
+
+def _unreachable(error: Exception) -> NoReturn:
+    """Raises FileNotFoundError for what is not in the bucket, UnreachableError for all else."""
+    if status_of(error) == 404:
+        raise FileNotFoundError from error
+    raise UnreachableError(str(error)[:300]) from error
 
 
 class S3Store(Store):
@@ -37,6 +58,8 @@ class S3Store(Store):
 
     def __init__(self) -> None:
         storage: Any = storages["default"]
+        if not hasattr(storage, "bucket_name"):
+            raise UnreachableError("V2VWEB_S3_BUCKET is not set any more")
         self._storage = storage
         self._bucket: str = storage.bucket_name
 
@@ -56,83 +79,169 @@ class S3Store(Store):
 
     def offset(self, place: Place) -> int:
         folder = self._folder(place)
-        upload_id = self._upload_id(folder)
-        if upload_id is None:
-            return self._whole(place)
-        parts = self._parts(place, upload_id)
-        return _size(parts) + self._tail_size(folder, len(parts) + 1)
+        if self._upload_id(folder) is None:
+            return self._whole(place) if folder.is_dir() else 0
+        parts = self._parts(folder)
+        at = _size(parts) + _size_of(folder / f"tail-{len(parts) + 1}")
+        if at == place.size:  # all has come, and the bucket has not been told: it was out of reach, or we died
+            with contextlib.suppress(BusyError), self._lock(folder):
+                self._finish(place, folder)
+        return at
+
+    # -- writing -----------------------------------------------------------------------------------------------------
 
     def append(self, place: Place, offset: int, body: Body) -> int:
         folder = self._folder(place)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._lock(folder):
-            upload_id = self._upload_id(folder) or self._begin(place, folder)
-            parts = self._parts(place, upload_id)
+            if self._upload_id(folder) is None:
+                self._begin(place, folder)
+            parts = self._parts(folder)
             number, stored = len(parts) + 1, _size(parts)
-            at = stored + self._tail_size(folder, number)
+            at = stored + _size_of(folder / f"tail-{number}")
             if at != offset:
                 raise OffsetError(at)
             left, size = body.length, part_size(place.size)
-            while left and (data := body.read(min(PIECE, left, size - (at - stored)))):
-                left -= len(data)
-                at += len(data)
-                with (folder / f"tail-{number}").open("ab") as tail:
-                    tail.write(data)
-                if at - stored == size or at == place.size:
-                    self._send(place, upload_id, number, folder)
+            while True:
+                if at - stored >= size:  # also a tail that could not be sent when it became full
+                    self._send(place, number, stored, folder)
                     number, stored = number + 1, at
+                data = body.read(min(PIECE, left, size - (at - stored))) if left else b""
+                if not data:
+                    break
+                at += _add(folder / f"tail-{number}", data)
+                left -= len(data)
             if at == place.size:
-                self._complete(place, upload_id, folder)
+                self._finish(place, folder)
             return at
 
-    def _send(self, place: Place, upload_id: str, number: int, folder: Path) -> None:
-        """Makes a part of its tail.  When this process dies before the tail is removed, the part is listed already, and a
-        tail counts only for the part that is not."""
-        tail = folder / f"tail-{number}"
-        with tail.open("rb") as file:
-            self.client.upload_part(
-                Bucket=self._bucket, Key=self.key(place), UploadId=upload_id, PartNumber=number, Body=file
-            )
-        tail.unlink()
-
-    def _begin(self, place: Place, folder: Path) -> str:
-        answer = self.client.create_multipart_upload(Bucket=self._bucket, Key=self.key(place))
+    def _begin(self, place: Place, folder: Path) -> None:
+        try:
+            answer = self.client.create_multipart_upload(Bucket=self._bucket, Key=self.key(place))
+        except (BotoCoreError, ClientError) as error:
+            _unreachable(error)
         (folder / "upload.json").write_text(json.dumps({"id": answer["UploadId"]}))
-        return str(answer["UploadId"])
 
-    def _complete(self, place: Place, upload_id: str, folder: Path) -> None:
-        parts = [{key: part[key] for key in ("PartNumber", "ETag")} for part in self._parts(place, upload_id)]
-        self.client.complete_multipart_upload(
-            Bucket=self._bucket, Key=self.key(place), UploadId=upload_id, MultipartUpload={"Parts": parts}
-        )
-        self._forget(folder)
+    def _send(self, place: Place, number: int, offset: int, folder: Path) -> None:
+        """Makes a part of its tail.  The same part may be sent twice when this process dies in between: the later one counts."""
+        tail = folder / f"tail-{number}"
+        try:
+            with tail.open("rb") as file:
+                answer = self.client.upload_part(
+                    Bucket=self._bucket,
+                    Key=self.key(place),
+                    UploadId=self._upload_id(folder),
+                    PartNumber=number,
+                    Body=file,
+                )
+        except (BotoCoreError, ClientError) as error:
+            _unreachable(error)
+        size = tail.stat().st_size
+        line = {"PartNumber": number, "ETag": answer["ETag"], "Size": size}
+        with (folder / "parts").open("a") as journal:
+            journal.write(f"{json.dumps(line)}\n")
+            journal.flush()
+            os.fsync(journal.fileno())
+        if sum(map(_size_of, folder.glob("seen-*"))) + size <= max(KEPT, 2 * size):
+            tail.rename(folder / f"seen-{offset}")
+        else:
+            tail.unlink()
 
-    def _parts(self, place: Place, upload_id: str) -> list[dict[str, Any]]:
-        pages = self.client.get_paginator("list_parts").paginate(
-            Bucket=self._bucket, Key=self.key(place), UploadId=upload_id
-        )
-        return [part for page in pages for part in page.get("Parts", [])]
+    def _finish(self, place: Place, folder: Path) -> None:
+        """Sends the last part and has the bucket make an object of all.  Nothing happens when that was done."""
+        upload_id = self._upload_id(folder)
+        if upload_id is None:
+            return
+        parts = self._parts(folder)
+        if _size_of(folder / f"tail-{len(parts) + 1}"):
+            self._send(place, len(parts) + 1, _size(parts), folder)
+        told = [{key: part[key] for key in ("PartNumber", "ETag")} for part in self._parts(folder)]
+        try:
+            self.client.complete_multipart_upload(
+                Bucket=self._bucket, Key=self.key(place), UploadId=upload_id, MultipartUpload={"Parts": told}
+            )
+        except (BotoCoreError, ClientError) as error:
+            # It may have been done by one of us that died before it could write that down.
+            if not (status_of(error) == 404 and self._whole(place) == place.size):
+                raise UnreachableError(str(error)[:300]) from error
+        for file in [*folder.glob("tail-*"), folder / "upload.json", folder / "parts"]:
+            file.unlink(missing_ok=True)
 
     def _whole(self, place: Place) -> int:
         try:
             return int(self.client.head_object(Bucket=self._bucket, Key=self.key(place))["ContentLength"])
-        except self.client.exceptions.ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
-                return 0
-            raise
+        except (BotoCoreError, ClientError) as error:
+            with contextlib.suppress(FileNotFoundError):
+                _unreachable(error)
+            return 0
 
     def remove(self, place: Place) -> None:
         folder = self._folder(place)
-        if upload_id := self._upload_id(folder):
-            with contextlib.suppress(self.client.exceptions.NoSuchUpload):
-                self.client.abort_multipart_upload(Bucket=self._bucket, Key=self.key(place), UploadId=upload_id)
-        self.client.delete_object(Bucket=self._bucket, Key=self.key(place))
-        self._forget(folder)
+        upload_id = self._upload_id(folder)
+        try:
+            if upload_id:
+                with contextlib.suppress(self.client.exceptions.NoSuchUpload):
+                    self.client.abort_multipart_upload(Bucket=self._bucket, Key=self.key(place), UploadId=upload_id)
+            self.client.delete_object(Bucket=self._bucket, Key=self.key(place))
+        except (BotoCoreError, ClientError) as error:
+            raise UnreachableError(str(error)[:300]) from error
+        if folder.is_dir():
+            for file in folder.iterdir():
+                file.unlink(missing_ok=True)
+        for empty in (folder, folder.parent):
+            with contextlib.suppress(OSError):
+                empty.rmdir()
 
-    def read(self, place: Place) -> Iterator[bytes]:
-        """The bytes of a whole file, once all parts are put together."""
-        answer = self.client.get_object(Bucket=self._bucket, Key=self.key(place))
-        yield from answer["Body"].iter_chunks(PIECE)
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def head(self, place: Place) -> Path | None:
+        folder = self._folder(place)
+        return next((path for path in (folder / "seen-0", folder / "tail-1") if path.exists()), None)
+
+    def reading(self, place: Place) -> Path:
+        return RangedPath.of(place.name, place.size, lambda first, end: self._source(place, first, end))
+
+    def _source(self, place: Place, first: int, end: int) -> Any:
+        """Something to read from: a part that is still here, else the object once there is one."""
+        folder = self._folder(place)
+        parts = self._parts(folder)
+        tail = _size(parts), folder / f"tail-{len(parts) + 1}"
+        seen = [(int(path.name.partition("-")[2]), path) for path in folder.glob("seen-*")]
+        for offset, path in (*seen, tail):
+            if offset <= first < offset + _size_of(path):
+                with contextlib.suppress(FileNotFoundError):
+                    file = path.open("rb", buffering=0)
+                    file.seek(first - offset)
+                    return file
+        return None if self._upload_id(folder) is not None else self.stream(place, first, end)
+
+    def followed(self, place: Place, position: int) -> None:
+        for path in self._folder(place).glob("seen-*"):
+            if int(path.name.partition("-")[2]) + _size_of(path) <= position:
+                path.unlink(missing_ok=True)
+
+    def stream(self, place: Place, first: int, end: int) -> "_Answer":
+        """The bytes of an object from `first` to before `end`, to be read.  Raises FileNotFoundError when it is gone."""
+        try:
+            asked = f"bytes={first}-{end - 1}"
+            return _Answer(self.client.get_object(Bucket=self._bucket, Key=self.key(place), Range=asked)["Body"])
+        except (BotoCoreError, ClientError) as error:
+            _unreachable(error)
+
+    def address(self, place: Place) -> str:
+        """Where the object can be fetched by whoever knows this: a secret."""
+        params = {"Bucket": self._bucket, "Key": self.key(place)}
+        try:
+            return str(self.client.generate_presigned_url("get_object", Params=params, ExpiresIn=ADDRESS_SECONDS))
+        except (BotoCoreError, ClientError) as error:
+            _unreachable(error)
+
+    def check(self) -> None:
+        """Raises UnreachableError when the bucket does not answer or does not know us."""
+        try:
+            self.client.head_bucket(Bucket=self._bucket)
+        except (BotoCoreError, ClientError) as error:
+            raise UnreachableError(str(error)[:300]) from error
 
     # -- what is remembered here -------------------------------------------------------------------------------------
 
@@ -149,24 +258,22 @@ class S3Store(Store):
             return None
 
     @staticmethod
-    def _tail_size(folder: Path, number: int) -> int:
+    def _parts(folder: Path) -> list[dict[str, Any]]:
         try:
-            return (folder / f"tail-{number}").stat().st_size
+            lines = (folder / "parts").read_text().splitlines()
         except FileNotFoundError:
-            return 0
-
-    @staticmethod
-    def _forget(folder: Path) -> None:
-        for file in [*folder.glob("tail-*"), folder / "upload.json", folder / "lock"]:
-            file.unlink(missing_ok=True)
-        for empty in (folder, folder.parent):
-            with contextlib.suppress(OSError):
-                empty.rmdir()
+            return []
+        parts: dict[int, dict[str, Any]] = {}
+        for line in lines:
+            with contextlib.suppress(ValueError):  # cut off by a full disk: that part's tail is still there
+                part = json.loads(line)
+                parts[part["PartNumber"]] = part
+        return [parts[number] for number in sorted(parts)]
 
     @staticmethod
     @contextlib.contextmanager
     def _lock(folder: Path) -> Iterator[None]:
-        fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -175,3 +282,39 @@ class S3Store(Store):
             yield
         finally:
             os.close(fd)
+
+
+class _Answer:
+    """An answer's body, whose errors are ours."""
+
+    def __init__(self, body: Any) -> None:
+        self._body = body
+        self.close = body.close
+
+    def read(self, count: int) -> bytes:
+        try:
+            return bytes(self._body.read(count))
+        except (BotoCoreError, HTTPError, OSError) as error:
+            raise UnreachableError(str(error)[:300]) from error
+
+
+def _size(parts: list[dict[str, Any]]) -> int:
+    return sum(int(part["Size"]) for part in parts)
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _add(path: Path, data: bytes) -> int:
+    """Appends all of it; a full disk may have taken a part, and that counts."""
+    try:
+        with path.open("ab") as file:
+            return file.write(data)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise FullError from error
+        raise

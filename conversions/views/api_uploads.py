@@ -59,7 +59,7 @@ def upload_out(upload: Upload, used: list[Any]) -> dict[str, Any]:
         "name": upload.name,
         "owner": upload.owner.get_username(),
         "size": upload.size,
-        "offset": 0 if upload.state == Upload.State.REFUSED else uploads.offset_of(upload),
+        "offset": uploads.offset_shown(upload),
         "state": upload.state,
         "url": f"/uploads/{upload.pk}",
         "verdict": upload.verdict,

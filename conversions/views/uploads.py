@@ -78,7 +78,7 @@ def _with_use(rows: Any) -> list[tuple[Upload, Any]]:
 
 def shown(upload: Upload, used: Any) -> dict[str, Any]:
     """What a row or a page says of an upload."""
-    offset = uploads.offset_of(upload) if upload.state != Upload.State.REFUSED else 0
+    offset = uploads.offset_shown(upload)
     verdict = upload.verdict or {}
     return {
         "upload": upload,
@@ -285,7 +285,7 @@ def _again(user: Any, name: str, size: int, modified: str, head: bytes) -> dict[
     upload = uploads.again(user, name, size, modified)
     if upload is None:
         return None
-    path = get_store(upload.storage).path(place_of(upload))
+    path = get_store(upload.storage).head(place_of(upload))
     if path is not None and path.is_file():
         with path.open("rb") as file:
             there = file.read(len(head))
