@@ -8,8 +8,8 @@
                 for many guests at once; views/api*.py and management/commands/convert.py take the same forms.
    Files        uploads.py, follow.py, verdict.py: what people upload, judged while it comes.  ova.py, tar.py, packed.py,
                 ovf.py: archives and what they describe.  peek.py, images.py: what a disk's first bytes tell.
-   Servers      trust.py, connection.py, vsphere*.py, inventory.py, refresh*.py, concerns.py: saved sources, their guests and
-                what speaks against moving one.
+   Servers      trust.py, pinning.py, connection.py, ssh.py, vsphere*.py, inventory.py, refresh*.py, concerns.py: saved
+                sources, their guests and what speaks against moving one.
 2. Plan.        plan.py: what is to be done, frozen, without secrets.  sources/ and outputs/ know one kind each;
                 planning.py is the one way in, command.py makes the exact virt-v2v call from a plan.
 3. Conversion.  models.py: the row.  states.py: which moves are allowed.  Conversion.move() is the only writer.
