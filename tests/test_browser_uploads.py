@@ -113,6 +113,22 @@ def test_over_the_quota_nothing_is_sent(tab: Page, tmp_path: Path) -> None:
     tab.check()
 
 
+def test_a_file_that_is_found_damaged_at_its_end_does_not_offer_its_conversion(
+    tab: Page, ova: Path, tmp_path: Path
+) -> None:
+    damaged = tmp_path / "damaged.ova"
+    data = bytearray(ova.read_bytes())
+    data[-(1 << 20)] ^= 1
+    damaged.write_bytes(data)
+    page = tab.page
+    page.goto("/uploads/")
+    page.set_input_files("#files", str(damaged))
+    row = item(page, "damaged.ova")
+    row.get_by_role("link", name="See why").click(timeout=60_000)
+    page.get_by_text("A checksum is wrong", exact=False).first.wait_for()
+    tab.check()
+
+
 def big_ova(path: Path, style: str, described: bytes) -> Path:
     """An OVA of more than 9 GiB, most of it holes, with its OVF at the end."""
     size = 9 << 30

@@ -237,6 +237,12 @@
       changed();
     }
 
+    // The server reads behind an upload, and may find at the end what nobody could see before.
+    refusedAfterwards() {
+      this.show("refused", "Refused");
+      this.part("link").querySelector("span").textContent = "See why";
+    }
+
     async pause() {
       if (this.upload) await this.upload.abort();
       this.samples = [];
@@ -291,6 +297,10 @@
       } else if (!sending && lock) await lock.release();
     } catch { lock = null; }  // only a comfort
   };
+  document.body.addEventListener("htmx:afterSettle", () => {
+    const refused = new Set([...document.querySelectorAll("#upload-list tr[data-refused] a")].map((link) => link.href));
+    for (const item of items) if (item.state === "arrived" && refused.has(item.part("link").href)) item.refusedAfterwards();
+  });
   window.addEventListener("beforeunload", (event) => { if (unfinished()) event.preventDefault(); });
   window.addEventListener("online", () => {
     for (const item of items) if (item.state === "retrying") item.upload.abort().then(() => item.start());
