@@ -7,8 +7,8 @@ Draft.data of such a draft, all of it without secrets:
     guests      their ids, in the order in which they were chosen
     networks    settings of manifest.Target about networks and namespace
     storage     and those about storage
-    options     cleaned: options, output, source (shutting down), template, names, keep_running
-    typed       step -> what stood in its fields
+    options     cleaned: options, output, source (shutting down), template, names, cards, keep_running
+    typed       step -> what stood in its fields; "cards": those of network cards
     batch       the batch that was started; the draft is over then
 """
 
