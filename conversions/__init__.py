@@ -5,7 +5,8 @@
     upload, API    Plan (JSON)     machine           runner, runner an agent     events file        disks, VM
 
 1. Request.     views/wizard*.py saves each step in a Draft (drafts.py, options.py, target_form.py); views/choose.py, many.py
-                do so for many guests; address_form.py, addresses.py and clevis.py are options; views/api*.py and management/commands/convert.py take the same forms.
+                do so for many guests; address_form.py, addresses.py and clevis.py are options; views/api*.py and
+                management/commands/convert.py take the same forms.
    Files        uploads.py, follow.py, verdict.py: what people upload, judged while it comes.  ova.py, tar.py, packed.py,
                 ovf.py: archives and what they describe.  peek.py, images.py: what a disk's first bytes tell.
    Servers      trust.py, pinning.py, connection.py, ssh.py, vsphere*.py, inventory.py, refresh*.py, concerns.py: saved
