@@ -39,10 +39,9 @@ def free_port() -> int:
 def xen_host(guest_image: Path) -> Iterator[XenHost]:
     port = free_port()
     folder = Path(tempfile.mkdtemp(prefix="xenlab-"))
-    subprocess.run(
-        [LAB / "xen.sh", "start", folder, guest_image, "xenguest", str(port)], check=True, stdout=subprocess.DEVNULL
-    )
-    try:
+    start = [LAB / "xen.sh", "start", folder, guest_image, "xenguest", str(port)]
+    try:  # what has started when something has not is stopped too
+        subprocess.run(start, check=True, stdout=subprocess.DEVNULL)
         yield XenHost(
             "127.0.0.1",
             port,
@@ -71,8 +70,8 @@ def esxi_ssh(guest_image: Path) -> Iterator[EsxiSsh]:
     port, folder = free_port(), Path(tempfile.mkdtemp(prefix="esxilab-"))
     made = EsxiSsh(port, "")
     script = LAB / "esxi-ssh.sh"
-    subprocess.run([script, "start", folder, guest_image, made.datastore, made.guest, str(port)], check=True)
     try:
+        subprocess.run([script, "start", folder, guest_image, made.datastore, made.guest, str(port)], check=True)
         yield dataclasses.replace(made, key=(folder / "key").read_text())
     finally:
         subprocess.run([script, "stop", folder], check=False)
