@@ -133,6 +133,16 @@ def test_a_part_that_could_not_be_sent_goes_when_the_bucket_answers_again(
     assert digest(store, place) == hashlib.sha256(data).hexdigest()
 
 
+def test_a_file_is_whole_only_when_the_bucket_has_made_an_object_of_it(store: S3Store) -> None:
+    data = os.urandom(6 * MIB)
+    place = Place("00000000-0000-0000-0000-000000000011", "web01.ova", len(data))
+    send(store, place, data[: 5 * MIB], MIB)
+    (store._folder(place) / "tail-2").write_bytes(data[5 * MIB :])  # the web process has written this, and goes on
+    with store._lock(store._folder(place)):
+        assert store.offset(place) == len(data) - 1
+    assert store.offset(place) == len(data) and digest(store, place) == hashlib.sha256(data).hexdigest()
+
+
 @contextlib.contextmanager
 def out_of_reach(store: S3Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The bucket refuses every connection within."""

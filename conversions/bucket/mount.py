@@ -20,9 +20,9 @@ from .relay import COOKIE
 SECONDS = 20  #: until a mounted file must be there
 FUSE = Path("/dev/fuse")
 #: Programs read 128 KiB and less at a time, one after the other, and each request waits for the network: so 1 MiB is asked
-#: for and kept, up to 64 MiB.  A server that is busy or restarts is asked again, with pauses of 2, 4, 8, ... seconds.
+#: for and kept, up to 16 MiB.  A server that is busy or restarts is asked again, with pauses of 2, 4, 8, ... seconds.
 _FILTERS = ("cache", "retry")
-_SETTINGS = ["cache-min-block-size=1M", "cache-max-size=64M", "cache-on-read=true", "retries=6", "retry-delay=2"]
+_SETTINGS = ["cache-min-block-size=1M", "cache-max-size=16M", "cache-on-read=true", "retries=6", "retry-delay=2"]
 
 
 class CannotMountError(Exception):

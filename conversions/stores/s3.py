@@ -83,10 +83,12 @@ class S3Store(Store):
             return self._whole(place) if folder.is_dir() else 0
         parts = self._parts(folder)
         at = _size(parts) + _size_of(folder / f"tail-{len(parts) + 1}")
-        if at == place.size:  # all has come, and the bucket has not been told: it was out of reach, or we died
-            with contextlib.suppress(BusyError), self._lock(folder):
-                self._finish(place, folder)
-        return at
+        if at < place.size:
+            return at
+        # All has come, and the bucket has not made an object of it: it was out of reach, or we died, or it is at it just now.
+        with contextlib.suppress(BusyError), self._lock(folder):
+            self._finish(place, folder)
+        return at if self._upload_id(folder) is None else at - 1  # only an object is a whole file: nobody reads it before
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
