@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
-from . import machine
-from .capabilities import capabilities
+from .host import machine
+from .host.capabilities import capabilities
 from .plan import Guest, Nic, Plan, StaticAddress
 from .problems import Problem, RefusedError
 

@@ -7,4 +7,4 @@ class ConversionsConfig(AppConfig):
     name = "conversions"
 
     def ready(self) -> None:
-        from . import checks, roles  # noqa: F401  (registers checks and permissions)
+        from . import roles  # noqa: F401  (registers checks and permissions)

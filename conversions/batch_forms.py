@@ -6,12 +6,12 @@ from django import forms
 
 from . import addresses, batches
 from .address_form import rows_of, typed_cards, wish
-from .inventory import GuestRecord
 from .models import InventoryGuest
 from .options import OptionsForm
 from .outputs import get_output
 from .plan import Guest
 from .problems import Problem, RefusedError
+from .servers.inventory import GuestRecord
 from .sources.base import FormProblem
 from .sources.remote import RemoteForm
 from .target_form import TargetForm

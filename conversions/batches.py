@@ -9,7 +9,8 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Count, QuerySet, Sum
 
-from . import names, planning, space
+from . import names, planning
+from .host import space
 from .models import Batch, Conversion, Draft, Event, InventoryGuest, SavedSource
 from .plan import Plan
 from .problems import Problem, RefusedError, size_words

@@ -4,7 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
-from .capabilities import capabilities
+from .host.capabilities import capabilities
 from .problems import Problem, RefusedError
 
 ROOT = Path("/")  #: of the file system that is looked at

@@ -20,17 +20,17 @@ from django.db import close_old_connections
 from django.utils import timezone
 
 from . import boot_tests, intake, jobs
-from .acceleration import Probe
 from .boot_tests import BootTests
+from .host.acceleration import Probe
 from .interruptions import agent_is_gone, agent_will_not_start, cannot_start, stopped_from_outside
 from .jobdir import Result
 from .models import Conversion, Lease, SavedSource
 from .problems import Problem, RefusedError
-from .refreshers import Refreshers
 from .runners import Alive, Dead, Ended, LocalRunner, NotStarted, Runner
 from .scheduler import Limits, Power, Queued, schedule
-from .source_work import SourceWorker
-from .source_work import receipt as source_receipt
+from .servers.refreshers import Refreshers
+from .servers.source_work import SourceWorker
+from .servers.source_work import receipt as source_receipt
 from .states import ACTIVE, State
 
 logger = logging.getLogger(__name__)

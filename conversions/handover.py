@@ -9,7 +9,8 @@ from django.utils import timezone
 
 from v2vweb import __version__
 
-from . import capabilities, manifest
+from . import manifest
+from .host import capabilities
 from .manifest import Expected, Mistake, Origin, Target, Views
 from .models import Conversion, Event
 from .plan import Plan

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from django.conf import settings
 
-from . import source_work, space
 from .bucket import planned
 from .command import build_command
+from .host import space
 from .jobdir import Job, JobDir, write_atomically
 from .models import Conversion
+from .servers import source_work
 from .sources import get_source
 
 

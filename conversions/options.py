@@ -8,7 +8,7 @@ from django import forms
 
 from . import clevis
 from .address_form import AddressesField
-from .capabilities import capabilities
+from .host.capabilities import capabilities
 from .problems import Problem, RefusedError
 from .sources.base import FormProblem
 

@@ -7,18 +7,21 @@ from django import forms
 from django.conf import settings
 from django.db import transaction
 
-from . import addresses, names, plan, saved_access, space, uploaded
+from . import addresses, names, plan
 from .bucket import planned
 from .command import Command, build_command
+from .host import space
 from .manifest import Target
 from .models import Conversion, Draft, Event
 from .options import OptionsForm, clevis_ids, pair_keys
 from .outputs import OUTPUTS, get_output
 from .plan import Plan
 from .problems import Problem, RefusedError
+from .servers import saved_access
 from .sources import SOURCES, get_source
 from .sources.base import Finding
 from .states import ACTIVE, State
+from .uploading import uploaded
 
 Secrets = dict[str, str]
 

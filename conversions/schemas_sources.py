@@ -6,10 +6,10 @@ from typing import Any, Literal
 from ninja import Field, Schema
 from pydantic import SecretStr
 
-from . import pinning
 from .batches import Planned
 from .models import InventoryGuest, SavedSource
 from .schemas import Addresses, ConversionOut, OptionsIn, OutputIn, Refusal, Strict
+from .servers import pinning
 
 
 class SourceCreate(Strict):

@@ -5,7 +5,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 
-from .installation import live_lease
+from .host.installation import live_lease
 from .logs import chunks
 from .models import Conversion
 from .states import FINAL, State

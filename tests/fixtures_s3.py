@@ -49,7 +49,7 @@ def make_bucket(s3_server: str, tmp_path: Path) -> Callable[[str], dict[str, str
 @pytest.fixture
 def s3(make_bucket: Any, env: Any, settings: Any) -> Iterator[Any]:
     """Uploads of this test go to a bucket; the store."""
-    from conversions.stores.s3 import S3Store
+    from conversions.uploading.stores.s3 import S3Store
 
     made = make_bucket("uploads")
     env(

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from conversions import trust
 from conversions.models import SavedSource
+from conversions.servers import trust
 
 LAB = Path(__file__).parent / "lab"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from conversions.acceleration import Acceleration, Probe
+from conversions.host.acceleration import Acceleration, Probe
 
 from .fixtures_engine import until
 

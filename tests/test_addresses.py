@@ -10,7 +10,7 @@ from django.http import QueryDict
 from conversions import addresses
 from conversions.address_form import cards_of, typed_cards, wish
 from conversions.addresses import reported, resolve, told
-from conversions.capabilities import parse
+from conversions.host.capabilities import parse
 from conversions.plan import Guest, Nic, Options, Plan, Source, StaticAddress
 from conversions.problems import RefusedError
 
@@ -211,7 +211,7 @@ def test_a_page_shows_what_is_known_and_what_was_typed() -> None:
 def test_the_tools_report_is_read_with_origin_gateway_and_name_servers() -> None:
     from pyVmomi import vim
 
-    from conversions.vsphere_addresses import reported as read
+    from conversions.servers.vsphere_addresses import reported as read
 
     def ip(address: str, prefix: int, origin: str | None) -> Any:
         return vim.net.IpConfigInfo.IpAddress(ipAddress=address, prefixLength=prefix, origin=origin)
@@ -250,7 +250,7 @@ def test_the_tools_report_is_read_with_origin_gateway_and_name_servers() -> None
 
 
 def test_a_record_that_was_saved_before_these_fields_is_read() -> None:
-    from conversions.inventory import GuestRecord, NicRecord
+    from conversions.servers.inventory import GuestRecord, NicRecord
 
     record = GuestRecord(id="vm-1", name="w", nics=[NicRecord(MAC, ips=("10.0.0.5/24",))])
     old = record.as_dict()

@@ -146,7 +146,14 @@ def test_it_starts_a_conversion(as_alice: Api, planned: list[dict[str, Any]]) ->
     assert planned[0] | {"user": None} == {
         "name": "web01",
         "source": {"kind": "disk", "paths": ["/srv/web01.img"]},
-        "options": {"root": "first", "luks_keys": [], "boot_test": False},
+        "options": {
+            "root": "first",
+            "luks_keys": [],
+            "clevis": False,
+            "clevis_devices": [],
+            "addresses": "leave",
+            "boot_test": False,
+        },
         "output": {"kind": "files", "format": "raw", "allocation": "preallocated"},
         "user": None,
     }

@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from conversions import planning, tokens, trust
-from conversions.concerns import around
-from conversions.inventory import DiskRecord, GuestRecord, NicRecord
+from conversions import planning, tokens
 from conversions.models import Batch, Conversion, InventoryGuest, SavedSource
 from conversions.problems import RefusedError
-from conversions.refresh import row_of
+from conversions.servers import trust
+from conversions.servers.concerns import around
+from conversions.servers.inventory import DiskRecord, GuestRecord, NicRecord
+from conversions.servers.refresh import row_of
 from tests.fixtures_vsphere import Simulator
 
 SECRET = "pw-of-anna-3141"
@@ -266,7 +267,7 @@ def test_a_batch_that_does_not_fit_is_refused_whole(
     api: Api, saved: SavedSource, add: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add("web01"), add("web02")
-    monkeypatch.setattr("conversions.space.free", lambda folder=None: (1 << 30) + (300 << 20))
+    monkeypatch.setattr("conversions.host.space.free", lambda folder=None: (1 << 30) + (300 << 20))
     status, answer = api.ask("post", "/batches", {"name": "b", "source_id": saved.pk, "guests": ["vm-1", "vm-2"]})
     assert status == 409 and answer["error"]["code"] == "no-space" and not Conversion.objects.exists()
     assert api.ask("post", "/batches", {"name": "b", "source_id": saved.pk, "guests": ["vm-1"]})[0] == 201

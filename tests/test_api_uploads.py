@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from conversions.follow import Follower
 from conversions.models import Conversion, Upload
 from conversions.states import State
+from conversions.uploading.follow import Follower
 from tests.ova_files import make_tar
 from tests.test_follow import disk as disk
 from tests.test_follow import members

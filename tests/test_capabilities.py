@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from conversions import capabilities
-from conversions.capabilities import parse
+from conversions.host import capabilities
+from conversions.host.capabilities import parse
 from conversions.problems import RefusedError
 
 # As the versions print it (the words that matter here).

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from conversions import clevis, options
-from conversions.capabilities import parse
+from conversions.host.capabilities import parse
 from conversions.options import OptionsForm, clevis_ids
 from conversions.problems import RefusedError
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from conversions.concerns import RULES, Around, around, concerns
-from conversions.inventory import DiskRecord, FileSystemRecord, GuestRecord, NicRecord
+from conversions.servers.concerns import RULES, Around, around, concerns
+from conversions.servers.inventory import DiskRecord, FileSystemRecord, GuestRecord, NicRecord
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB

@@ -21,10 +21,10 @@ from django.utils import timezone
 
 from conversions import conductor as conductor_module
 from conversions import intake, jobs
-from conversions.acceleration import Acceleration, Probe
 from conversions.conductor import LEASE, Conductor, max_running
 from conversions.credentials import WrongKeyError
 from conversions.events import EventWriter
+from conversions.host.acceleration import Acceleration, Probe
 from conversions.jobdir import Result
 from conversions.models import Conversion, Event, Lease
 from conversions.plan import Disk, Guest, Plan, Source

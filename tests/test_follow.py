@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from conversions import follow, sweeper, uploads
-from conversions.follow import Follow, Follower
 from conversions.models import Conversion, Upload
 from conversions.problems import RefusedError
 from conversions.states import State
-from conversions.stores.local import LocalStore
-from conversions.uploaded import place_of
+from conversions.uploading import follow, sweeper, uploads
+from conversions.uploading.follow import Follow, Follower
+from conversions.uploading.stores.local import LocalStore
+from conversions.uploading.uploaded import place_of
 from tests.ova_files import DISK, good_members, make_ovf, make_tar, manifest, write
 from tests.test_ova import zipped
 

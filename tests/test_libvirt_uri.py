@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from conversions import libvirt_uri
+from conversions.servers import libvirt_uri
 
 GOLDEN = Path(__file__).parent / "data" / "uris"
 

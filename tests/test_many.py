@@ -8,10 +8,10 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 
 from conversions import batches, selection
-from conversions.concerns import around
-from conversions.inventory import DiskRecord, GuestRecord, NicRecord
 from conversions.models import Batch, Conversion, Draft, InventoryGuest, SavedSource, SavedTarget
-from conversions.refresh import row_of
+from conversions.servers.concerns import around
+from conversions.servers.inventory import DiskRecord, GuestRecord, NicRecord
+from conversions.servers.refresh import row_of
 from conversions.states import State
 
 PASSWORD = "pw-of-anna-2718"
@@ -523,6 +523,6 @@ def test_the_partition_of_the_system_is_asked_for_as_for_one_guest(browser: Any,
 
 
 def test_what_does_not_fit_cannot_be_started(browser: Any, ready: Draft, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("conversions.space.free", lambda: 1)
+    monkeypatch.setattr("conversions.host.space.free", lambda: 1)
     page = browser.get(f"/many/{ready.pk}/review/").content.decode()
     assert "There is not enough free space" in page and "Check again" in page and ">Start 2" not in page

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conversions.ova import Ova, OvaReader, check_manifest, read_ova
-from conversions.packed import packed_as
+from conversions.archives.ova import Ova, OvaReader, check_manifest, read_ova
+from conversions.archives.packed import packed_as
+from conversions.archives.tar import Member, TarReader
 from conversions.problems import RefusedError
-from conversions.tar import Member, TarReader
 from tests.ova_files import DISK, END, good_members, header, make_ovf, make_tar, manifest, padded, write
 
 
@@ -341,12 +341,12 @@ def test_a_bad_ova_is_refused_with_its_sentence(tmp_path: Path, name: str) -> No
 def test_a_zip_bomb_is_seen_from_its_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path, zip_claiming(0xFFFFFFF0))
     read_ova(path)  # 4 GiB is a plausible disk
-    monkeypatch.setattr("conversions.packed.RATIO_MATTERS", 1 << 30)
+    monkeypatch.setattr("conversions.archives.packed.RATIO_MATTERS", 1 << 30)
     assert refused(path).problem.code == "ova-bomb"
 
 
 def test_a_gzip_bomb_is_given_up_without_filling_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("conversions.packed.RATIO_MATTERS", 64 << 20)
+    monkeypatch.setattr("conversions.archives.packed.RATIO_MATTERS", 64 << 20)
     bomb = gzip.compress(START + header("disk1.vmdk", 1 << 30) + bytes(200 << 20), 9)
     path = write(tmp_path, bomb)
     tracemalloc.start()

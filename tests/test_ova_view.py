@@ -8,16 +8,17 @@ from typing import Any
 
 import pytest
 
-from conversions import ova_view, vetting
+from conversions.archives import ova_view
+from conversions.archives.ova import read_ova
+from conversions.archives.ovf import read_ovf
 from conversions.bucket import planned
-from conversions.images import Image
-from conversions.ova import read_ova
-from conversions.ovf import read_ovf
+from conversions.disks import vetting
+from conversions.disks.images import Image
 from conversions.plan import Plan
 from conversions.plan import Source as PlannedSource
 from conversions.problems import RefusedError
 from conversions.sources.ova import OvaSource
-from conversions.verdict import judge
+from conversions.uploading.verdict import judge
 from tests.ova_files import ENVELOPE, NIC_ITEM, SCSI_ITEM, disk_item, make_ovf, make_tar, manifest, memory_item, write
 from tests.test_follow import disk as disk
 from tests.test_ova import zipped

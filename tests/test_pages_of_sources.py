@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from conversions import guest_table
 from conversions.models import Batch, Conversion, Draft, InventoryGuest, SavedSource
 from conversions.problems import Problem
+from conversions.servers import guest_table
 from conversions.source_forms import SourceForm
 from conversions.states import State
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conversions import peek
+from conversions.disks import peek
 from tests.fixtures_images import BIOS_BOOT, ESP, LINUX, MIB, ext4, gpt_disk, luks, mbr_disk
 
 UUID = "5b4a7b1e-0000-4000-8000-1f0a3c5d7e9b"

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from conversions import planning, space
+from conversions import planning
+from conversions.host import space
 from conversions.models import Conversion, Draft, Event
 from conversions.problems import RefusedError
 from conversions.sources.disk import DiskSource

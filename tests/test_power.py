@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from conversions import conductor as conductor_module
-from conversions import planning, power, refresh, restarts
+from conversions import planning
 from conversions.conductor import Conductor
 from conversions.models import Conversion, SavedSource
 from conversions.problems import RefusedError
+from conversions.servers import power, refresh, restarts
 from conversions.states import State
 from tests.test_conductor import ProbeStandin, RunnerStandin
 

@@ -24,10 +24,11 @@ from pyVim.task import WaitForTask
 from pyVmomi import vim
 
 from conversions import conductor as conductor_module
-from conversions import power, refresh, tokens, trust, vsphere
-from conversions.acceleration import Acceleration
+from conversions import tokens
 from conversions.conductor import Conductor
+from conversions.host.acceleration import Acceleration
 from conversions.models import Conversion, SavedSource
+from conversions.servers import power, refresh, trust, vsphere
 from conversions.states import State
 from tests.fixtures_ssh import EsxiSsh, XenHost
 from tests.fixtures_vsphere import Simulator

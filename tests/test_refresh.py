@@ -9,13 +9,13 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from conversions import connection, refresh, trust, vsphere
 from conversions.models import SavedSource
 from conversions.problems import RefusedError
-from conversions.refreshers import Refreshers
+from conversions.servers import connection, refresh, trust, vsphere
+from conversions.servers.refreshers import Refreshers
 from conversions.source_forms import SourceForm
-from tests.fixtures_vsphere import Simulator
 from tests.fixtures_ssh import XenHost
+from tests.fixtures_vsphere import Simulator
 
 
 @pytest.fixture
@@ -232,7 +232,7 @@ class ProcessOfTheTest:
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    monkeypatch.setattr("conversions.refreshers.subprocess.Popen", ProcessOfTheTest)
+    monkeypatch.setattr("conversions.servers.refreshers.subprocess.Popen", ProcessOfTheTest)
     ProcessOfTheTest.started = []
     return ProcessOfTheTest.started
 

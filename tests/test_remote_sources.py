@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from conversions.inventory import DiskRecord, GuestRecord, NicRecord
 from conversions.models import InventoryGuest, SavedSource
 from conversions.plan import Guest, Plan, Source
 from conversions.problems import RefusedError
+from conversions.servers.inventory import DiskRecord, GuestRecord, NicRecord
 from conversions.sources.esxi import EsxiSource
 from conversions.sources.remote import RemoteSource
 from conversions.sources.vcenter import VcenterSource

@@ -30,12 +30,13 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import timezone
 
-from conversions import boot_tests, tokens, uploads
+from conversions import boot_tests, tokens
 from conversions.models import ApiToken, Batch, Conversion, Draft, SavedSource
 from conversions.plan import Plan, Source
 from conversions.roles import PERMISSIONS, ROLES, role_of, visible_to
 from conversions.routing import websocket_urlpatterns
 from conversions.states import State
+from conversions.uploading import uploads
 from conversions.views.api_frame import api
 from tests.fixtures_handover import converted
 
@@ -371,7 +372,7 @@ def world(db: None, settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("conversions.views.api.make_plan", lambda **_: (plan, {}))
     monkeypatch.setattr("conversions.views.api.create_conversion", lambda plan, _, user: Conversion.objects.create(
         name=plan.name, owner=user, plan_json=plan.model_dump(mode="json")))  # fmt: skip
-    monkeypatch.setattr("conversions.system.report", list)
+    monkeypatch.setattr("conversions.host.system.report", list)
     return World(tmp_path)
 
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from conversions import sandbox
 from conversions.agent import processes
 from conversions.bucket import fetch, mount
+from conversions.disks import sandbox
 from conversions.jobdir import JobDir
 from conversions.problems import RefusedError
 from conversions.runners import LocalRunner

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
-from conversions import sweeper
 from conversions.bucket import mount, planned
 from conversions.command import build_command
-from conversions.follow import Follower
 from conversions.models import Conversion, Upload
-from conversions.uploaded import place_of
+from conversions.uploading import sweeper
+from conversions.uploading.follow import Follower
+from conversions.uploading.uploaded import place_of
 from tests.ova_files import make_ovf, make_tar
 from tests.test_follow import members, vmdk
 from tests.test_ova import zipped

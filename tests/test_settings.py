@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from django.core import checks
 
-from conversions.checks import data_dir, reach, source_roots, variables
+from conversions.host.checks import data_dir, reach, source_roots, variables
 from v2vweb.environment import ALLOWED, PROJECT, Environment, WrongSettingError, misspelt, read_environment, variable
 from v2vweb.settings import _secret_key
 

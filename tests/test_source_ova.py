@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from conversions import vetting
+from conversions.disks import vetting
 from conversions.plan import Plan
 from conversions.plan import Source as PlannedSource
 from conversions.problems import RefusedError
@@ -204,7 +204,7 @@ def test_an_ova_exchanged_after_the_plan_is_not_opened(root, disk, tmp_path):
 
 def test_an_archive_that_gnu_tar_reads_differently_is_refused(root, disk, monkeypatch):
     plan = plan_of(put(root, members(disk)))
-    from conversions import unpacking
+    from conversions.archives import unpacking
 
     monkeypatch.setattr(unpacking, "_offsets_of_gnu_tar", lambda path, limits: {"disk1.vmdk": [512, 4096]})
     with pytest.raises(RefusedError) as refused:

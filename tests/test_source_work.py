@@ -11,15 +11,15 @@ from django.urls import reverse
 from django.utils import timezone
 
 from conversions import conductor as conductor_module
-from conversions import power, restarts, source_work, trust, vsphere
 from conversions.conductor import Conductor
-from conversions.inventory import GuestRecord
 from conversions.jobs import prepare
 from conversions.models import Conversion, InventoryGuest, SavedSource, SourceWork
 from conversions.plan import Guest, Plan, Source
 from conversions.problems import Problem, RefusedError
 from conversions.runners import NotStarted
-from conversions.source_work import SourceWorker
+from conversions.servers import power, restarts, source_work, trust, vsphere
+from conversions.servers.inventory import GuestRecord
+from conversions.servers.source_work import SourceWorker
 from conversions.states import State
 from conversions.wording import state_sentence
 from tests.fixtures_vsphere import Simulator

@@ -1,6 +1,6 @@
 import pytest
 
-from conversions import space
+from conversions.host import space
 from conversions.models import Conversion
 from conversions.plan import Disk, Guest, Output, Plan, Source
 from conversions.problems import RefusedError, size_words

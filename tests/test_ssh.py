@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from django.urls import reverse
 
-from conversions import connection, pinning, power, refresh, ssh, trust
 from conversions.models import SavedSource
 from conversions.problems import RefusedError
+from conversions.servers import connection, pinning, power, refresh, ssh, trust
 from conversions.sources.esxi import EsxiSource
 from conversions.sources.ssh_files import known_hosts
 from tests.fixtures_ssh import EsxiSsh, free_port

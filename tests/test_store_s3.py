@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
-from conversions.stores import s3 as module
-from conversions.stores.base import Body, BusyError, FullError, OffsetError, Place, UnreachableError
-from conversions.stores.s3 import S3Store, part_size
+from conversions.uploading.stores import s3 as module
+from conversions.uploading.stores.base import Body, BusyError, FullError, OffsetError, Place, UnreachableError
+from conversions.uploading.stores.s3 import S3Store, part_size
 
 MIB = 1 << 20
 

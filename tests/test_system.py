@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from conversions import conductor, installation, machine, system
-from conversions.machine import Check
+from conversions import conductor
+from conversions.host import installation, machine, system
+from conversions.host.machine import Check
 from conversions.models import Lease
 from conversions.problems import Problem, RefusedError
 
@@ -274,7 +275,7 @@ def test_the_sandbox_is_really_tried(monkeypatch: pytest.MonkeyPatch) -> None:
             Problem("sandbox-unusable", "No", "bubblewrap says “No permissions”.", "Allow user namespaces.")
         )
 
-    monkeypatch.setattr("conversions.sandbox.run", refuses)
+    monkeypatch.setattr("conversions.disks.sandbox.run", refuses)
     check = one(machine.bubblewrap())
     assert tried
     assert check.state == "error"

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from django.urls import reverse
 
-from conversions import system
-from conversions.capabilities import parse
-from conversions.machine import Check
+from conversions.host import system
+from conversions.host.capabilities import parse
+from conversions.host.machine import Check
 from conversions.problems import Problem, RefusedError
 
 pytestmark = pytest.mark.django_db

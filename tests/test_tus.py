@@ -13,8 +13,8 @@ from django.utils import timezone
 
 from conversions import tokens
 from conversions.models import Upload
-from conversions.stores.local import LocalStore
-from conversions.uploaded import place_of
+from conversions.uploading.stores.local import LocalStore
+from conversions.uploading.uploaded import place_of
 from tests.fixtures_uploads import TUS, Tus
 from tests.ova_files import good_members, make_tar
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from conversions.follow import Follower
 from conversions.models import Conversion, Draft, Upload
+from conversions.uploading.follow import Follower
 from tests.ova_files import make_ovf, make_tar, manifest
 from tests.test_follow import disk as disk
 from tests.test_follow import members

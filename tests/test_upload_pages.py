@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from conversions.follow import Follower
 from conversions.models import Conversion, Draft, Upload
 from conversions.states import State
+from conversions.uploading.follow import Follower
 from tests.ova_files import good_members, make_ovf, make_tar
 from tests.test_follow import disk as disk
 from tests.test_follow import members

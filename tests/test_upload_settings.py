@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from conversions.checks import uploads
+from conversions.host.checks import uploads
 from v2vweb.environment import WrongSettingError, read_environment
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from conversions import peek, sandbox, vetting
-from conversions.images import Image
+from conversions.disks import peek, sandbox, vetting
+from conversions.disks.images import Image
 from conversions.problems import RefusedError
 from tests.fixtures_images import (
     MIB,
@@ -348,7 +348,7 @@ def test_it_works_for_a_user_without_privileges(tmp_path):
     for folder in (path, *list(path.parents)[:-2]):
         folder.chmod(folder.stat().st_mode | 0o055)
     program = (
-        "from pathlib import Path; from conversions import vetting; from conversions.images import Image; "
+        "from pathlib import Path; from conversions.disks import vetting; from conversions.disks.images import Image; "
         f"print(vetting.examine(Image(Path({str(path)!r}), 'raw')).size)"
     )
     done = subprocess.run(
@@ -362,7 +362,7 @@ def test_it_works_for_a_user_without_privileges(tmp_path):
 
 def test_vetting_imports_nothing_but_the_standard_library_and_our_own():
     program = (
-        "import sys; before = set(sys.modules); import conversions.vetting; "
+        "import sys; before = set(sys.modules); import conversions.disks.vetting; "
         "new = {m.partition('.')[0] for m in set(sys.modules) - before}; "
         "print(sorted(new - set(sys.stdlib_module_names)))"
     )

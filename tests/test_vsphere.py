@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from conversions import reach, trust, vsphere
-from conversions.inventory import GuestRecord
 from conversions.problems import RefusedError
+from conversions.servers import reach, trust, vsphere
+from conversions.servers.inventory import GuestRecord
 from tests.fixtures_vsphere import HOST, Simulator, new_certificate
 
 

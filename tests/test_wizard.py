@@ -277,7 +277,7 @@ def test_too_little_space_is_said_before_and_refused_at_the_start(
     wizard: Wizard, image: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wizard.walk(image)
-    monkeypatch.setattr("conversions.space.free", lambda folder=None: 1 << 20)
+    monkeypatch.setattr("conversions.host.space.free", lambda folder=None: 1 << 20)
     assert "There is not enough free space" in wizard.text("review")
     assert wizard.start().status_code == 409
     assert not Conversion.objects.exists()

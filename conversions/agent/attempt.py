@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from .. import known_errors, reach
+from .. import known_errors
 from ..events import EventWriter
 from ..jobdir import Job, JobDir, Result
 from ..problems import Problem, RefusedError
+from ..servers import reach
 from ..states import Phase
 from . import objects, processes, remains, supervise
 
@@ -112,7 +113,7 @@ class Attempt:
             reach.check_pin(pin["host"], pin["port"], pin["sha256"])
         if job.vet:
             # Here and not above: an attempt without foreign disks does not need the sandbox to be there.
-            from ..vetting import stamps, vet
+            from ..disks.vetting import stamps, vet
 
             self._stamps = stamps(job.vet)
             vet(job.vet, self.log.say, job.limits or None, self.jobdir.tmp)
@@ -135,7 +136,7 @@ class Attempt:
         if ".yaml" not in names or len(names) < 2:
             return _nothing_made(job)
         if job.vet:
-            from ..vetting import changed
+            from ..disks.vetting import changed
 
             return changed(self._stamps, job.vet)
         return None

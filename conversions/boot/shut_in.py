@@ -5,7 +5,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from .. import sandbox
+from ..disks import sandbox
 from ..problems import Problem, RefusedError
 from .bootdir import BootDir, Trial
 from .qemu import IMAGES, WORK

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from django.conf import settings
 
-from ..machine import Check, install
-from ..stores import get_store
-from ..stores.base import UnreachableError
-from ..stores.s3 import S3Store
+from ..host.machine import Check, install
+from ..uploading.stores import get_store
+from ..uploading.stores.base import UnreachableError
+from ..uploading.stores.s3 import S3Store
 from . import mount
 
 

@@ -12,13 +12,13 @@ from typing import Any
 
 from django.conf import settings
 
-from .. import uploaded
 from ..models import Upload
 from ..plan import Plan
 from ..problems import Problem, RefusedError
-from ..stores import get_store
-from ..stores.base import UnreachableError
-from ..stores.s3 import S3Store
+from ..uploading import uploaded
+from ..uploading.stores import get_store
+from ..uploading.stores.base import UnreachableError
+from ..uploading.stores.s3 import S3Store
 from . import mount
 
 SMALL = 4 << 20

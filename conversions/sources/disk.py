@@ -5,9 +5,9 @@ from typing import Any
 
 from django import forms
 
-from .. import peek, vetting
 from ..bucket import planned
-from ..images import Image, check_headers
+from ..disks import peek, vetting
+from ..disks.images import Image, check_headers
 from ..plan import Disk, Guest, Plan
 from ..problems import Problem, RefusedError
 from . import roots

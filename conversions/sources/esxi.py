@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from .. import libvirt_uri
 from ..models import SavedSource
 from ..plan import Plan
+from ..servers import libvirt_uri
 from .remote import RemoteSource, tls_pins, vmware_args
 from .ssh_files import ssh_files
 

@@ -7,14 +7,15 @@ from typing import Any, Literal
 from django import forms
 from django.conf import settings as site
 
-from .. import ova_view, unpacking, vetting
+from ..archives import ova_view, unpacking
+from ..archives.ova import STOPS_VIRT_V2V, Ova, check_manifest, read_ova, worked_around
+from ..archives.ovf import OvfDisk
+from ..archives.tar import Member
 from ..bucket import planned
-from ..images import Image
-from ..ova import STOPS_VIRT_V2V, Ova, check_manifest, read_ova, worked_around
-from ..ovf import OvfDisk
+from ..disks import vetting
+from ..disks.images import Image
 from ..plan import Disk, Guest, Nic, Plan
 from ..problems import Problem, RefusedError
-from ..tar import Member
 from . import roots
 from .base import Finding, FormProblem, Source
 from .disk import look_at

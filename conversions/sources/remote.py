@@ -6,12 +6,12 @@ from typing import Any, Literal, cast
 
 from django import forms
 
-from ..concerns import Concern, around, concerns
-from ..inventory import GuestRecord
-from ..libvirt_uri import domain_name
 from ..models import InventoryGuest, SavedSource
 from ..plan import Plan
 from ..problems import Problem, RefusedError
+from ..servers.concerns import Concern, around, concerns
+from ..servers.inventory import GuestRecord
+from ..servers.libvirt_uri import domain_name
 from .base import Finding, Source
 
 Transport = Literal["https", "vddk", "ssh", "files"]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from django.conf import settings
 
-from .. import uploaded
 from ..problems import Problem, RefusedError
+from ..uploading import uploaded
 
 _CHOOSE = "Choose another file."
 

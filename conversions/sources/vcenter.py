@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from .. import libvirt_uri
 from ..plan import Plan
+from ..servers import libvirt_uri
 from .remote import RemoteSource, tls_pins, vmware_args
 
 

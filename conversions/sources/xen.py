@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from .. import libvirt_uri
 from ..models import SavedSource
 from ..plan import Plan
+from ..servers import libvirt_uri
 from .remote import RemoteSource
 from .ssh_files import ssh_files
 

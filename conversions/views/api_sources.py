@@ -8,12 +8,11 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.utils import timezone
 from ninja import Query, Router, Status
 
-from .. import batches, connection, guest_table, pinning
+from .. import batches
 from ..access import check
 from ..models import Batch, InventoryGuest, SavedSource
 from ..problems import Problem, RefusedError
 from ..roles import role_of, visible_to
-from ..saved_access import unknown
 from ..schemas import addresses_as_json, conversion_out
 from ..schemas_sources import (
     BatchDetail,
@@ -36,6 +35,8 @@ from ..schemas_sources import (
     refused_out,
     source_out,
 )
+from ..servers import connection, guest_table, pinning
+from ..servers.saved_access import unknown
 from ..source_forms import PORTS, SETTINGS, TRANSPORTS, SourceForm
 from ..sources.remote import RemoteSource
 from ..states import ACTIVE, State

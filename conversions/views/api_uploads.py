@@ -8,11 +8,11 @@ from django.http import Http404, HttpRequest
 from ninja import Query, Router, Schema, Status
 from pydantic import Field
 
-from .. import uploads
 from ..access import check
 from ..models import Upload
 from ..roles import visible_to
 from ..schemas import Strict
+from ..uploading import uploads
 from .api_frame import REFUSALS
 
 router = Router(tags=["uploads"])

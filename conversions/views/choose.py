@@ -9,10 +9,11 @@ from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
-from .. import batches, drafts, guest_table, planning, selection
+from .. import batches, drafts, planning, selection
 from ..access import allowed, check
 from ..models import Draft, SavedSource
 from ..problems import RefusedError
+from ..servers import guest_table
 from .sources import bar, source_of
 
 MOST_TEXT = 1 << 20  #: bytes of a list of guests

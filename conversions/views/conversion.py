@@ -9,12 +9,13 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from .. import addresses, boot_tests, source_steps
+from .. import addresses, boot_tests
 from ..access import allowed
 from ..jobdir import JobDir
 from ..logs import FRAME, last_lines, line_numbers, read_frame, shown_until
 from ..models import Conversion
 from ..results import serve_artifact, serve_evidence, serve_file
+from ..servers import source_steps
 from ..states import State
 from ..timeline import timeline
 from ..watch import percent, snapshots

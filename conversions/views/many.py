@@ -12,11 +12,12 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 
-from .. import addresses, batches, clevis, drafts, planning, rates, selection, space
+from .. import addresses, batches, clevis, drafts, planning, rates, selection
 from ..access import allowed, check
 from ..address_form import typed_cards
 from ..batch_forms import BatchOptionsForm, NetworksForm, StorageForm
 from ..drafts import StaleError
+from ..host import space
 from ..models import Draft, SavedSource, SavedTarget
 from ..problems import RefusedError
 from ..selection import STEPS

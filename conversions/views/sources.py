@@ -12,15 +12,16 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from .. import connection, guest_table, pinning, selection, ssh
+from .. import selection
 from ..access import allowed
 from ..models import SavedSource
 from ..problems import Problem, RefusedError
 from ..roles import role_of
+from ..servers import connection, guest_table, pinning, ssh
+from ..servers.trust import fetch_certificate
 from ..source_forms import SETTINGS, SourceForm
 from ..sources import SOURCES, get_source
 from ..states import ACTIVE, State
-from ..trust import fetch_certificate
 
 KINDS = [kind for kind in SOURCES if get_source(kind).is_saved]
 _BUSY = Q(conversions__state__in=[State.QUEUED, *ACTIVE])

@@ -8,9 +8,9 @@ from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
-from .. import system
 from ..access import allowed
-from ..capabilities import Capabilities, capabilities
+from ..host import system
+from ..host.capabilities import Capabilities, capabilities
 from ..problems import Problem, RefusedError
 
 

@@ -24,11 +24,12 @@ from django.urls import reverse
 from django.utils.http import http_date
 from django.views.decorators.csrf import csrf_exempt
 
-from .. import tokens, uploads
+from .. import tokens
 from ..access import check
 from ..models import Upload
 from ..problems import RefusedError
-from ..stores.base import Body
+from ..uploading import uploads
+from ..uploading.stores.base import Body
 
 VERSION = "1.0.0"
 EXTENSIONS = "creation,expiration,termination"

@@ -18,15 +18,16 @@ from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from .. import drafts, planning, uploads
+from .. import drafts, planning
 from ..access import allowed, check
 from ..models import Upload
 from ..problems import Problem, RefusedError, size_words
 from ..roles import role_of, visible_to
 from ..sources import get_source
-from ..stores import get_store
-from ..uploaded import PREFIX, place_of
-from ..verdict import judge
+from ..uploading import uploads
+from ..uploading.stores import get_store
+from ..uploading.uploaded import PREFIX, place_of
+from ..uploading.verdict import judge
 from . import tus
 
 PER_PAGE = 50

@@ -10,11 +10,12 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
 
-from .. import addresses, clevis, drafts, handover, planning, rates, space
+from .. import addresses, clevis, drafts, handover, planning, rates
 from ..access import allowed
 from ..address_form import rows_of, typed_cards
 from ..drafts import STEPS, StaleError
 from ..forms import NameForm
+from ..host import space
 from ..models import Draft, InventoryGuest
 from ..options import OptionsForm
 from ..outputs import get_output

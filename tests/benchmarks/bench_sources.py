@@ -19,7 +19,7 @@ def timed(work: Any) -> float:
 
 def inventory(server: Any) -> list[Any]:
     """The whole inventory over the bare question for the same properties, by turns; returns the records."""
-    from conversions import vsphere
+    from conversions.servers import vsphere
     from tests.benchmarks.measuring import percentile, report
 
     endpoint = vsphere.Endpoint(server.host, server.port, server.user, pin=server.certificate)
@@ -41,8 +41,8 @@ def table(records: list[Any]) -> None:
     from django.core.management import call_command
     from django.test import Client
 
-    from conversions import refresh
     from conversions.models import SavedSource
+    from conversions.servers import refresh
     from tests.benchmarks.measuring import percentile, report
     from tests.benchmarks.rows import people
 
@@ -62,7 +62,7 @@ def table(records: list[Any]) -> None:
 
 
 def rules(records: list[Any]) -> None:
-    from conversions.concerns import RULES, around, concerns
+    from conversions.servers.concerns import RULES, around, concerns
     from tests.benchmarks.measuring import percentile, report
 
     def once() -> None:
@@ -75,8 +75,8 @@ def rules(records: list[Any]) -> None:
 
 
 def dead_host() -> None:
-    from conversions import connection
     from conversions.models import SavedSource
+    from conversions.servers import connection
     from tests.benchmarks.measuring import report
 
     # 192.0.2.1 is kept for documentation: nobody answers there, or this machine's network says so at once.

@@ -224,7 +224,7 @@ def follow(ova: Path) -> None:
     import django
 
     django.setup()
-    from conversions.follow import Follow
+    from conversions.uploading.follow import Follow
 
     size = ova.stat().st_size
     reader = Follow(ova, ova.name, size)

@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand
 from django.db import connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 
-from conversions.checks import TAG
+from conversions.host.checks import TAG
 from conversions.roles import ROLES
 
 FIRST = "admin"

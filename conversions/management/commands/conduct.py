@@ -6,8 +6,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from conversions import follow
 from conversions.conductor import Conductor
+from conversions.uploading import follow
 
 
 class Command(BaseCommand):

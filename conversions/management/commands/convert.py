@@ -12,7 +12,7 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from conversions.installation import live_lease
+from conversions.host.installation import live_lease
 from conversions.models import Conversion
 from conversions.outputs import OUTPUTS
 from conversions.plan import Plan

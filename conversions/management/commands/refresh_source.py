@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from conversions.models import SavedSource
 from conversions.problems import RefusedError
-from conversions.refresh import refresh, watch
+from conversions.servers.refresh import refresh, watch
 
 #: How long changes are followed after the last look at the source's page.
 LOOKED_AT = timedelta(minutes=10)

@@ -1,0 +1,134 @@
+"""SSH to a saved source: its own key, the host keys that a person has compared, and nothing of this account.
+
+Xen hosts are reached so, and ESXi hosts whose disks are read over SSH.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from ..agent import shims
+from ..models import SavedSource
+from ..problems import Problem, RefusedError
+from ..sources.ssh_files import ssh_files, ssh_port
+from .trust import HostKey, fetch_host_keys
+
+_REFUSED = re.compile(r"permission denied|too many authentication failures", re.I)
+_HOST_KEY = re.compile(r"host key verification failed|host identification has changed", re.I)
+
+
+def check_host_key(saved: SavedSource) -> None:
+    """RefusedError "host-key-changed", or why there is nothing to compare."""
+    found = {(key.type, key.key) for key in host_keys(saved)}
+    pinned = {(key["type"], key["key"]) for key in saved.host_keys}
+    if not pinned:
+        raise RefusedError(
+            Problem(
+                "host-key-not-trusted-yet",
+                "The SSH host key is not trusted yet",
+                f"Nobody has confirmed yet that this is {saved.host}.",
+                "Compare the fingerprints with what the host's administrator says, then press Trust.",
+            )
+        )
+    if not found & pinned or {type for type, _ in pinned - found} & {type for type, _ in found}:
+        raise _changed(saved)
+
+
+def host_keys(saved: SavedSource) -> list[HostKey]:
+    """What it shows right now."""
+    try:
+        return fetch_host_keys(saved.host, ssh_port(saved))
+    except RefusedError as error:
+        raise if_off(saved, error) from None
+
+
+def if_off(saved: SavedSource, error: RefusedError) -> RefusedError:
+    """A closed port of an ESXi host has a cause that people can do something about."""
+    if saved.kind != "esxi" or error.problem.code != "port-closed":
+        return error
+    return RefusedError(
+        Problem(
+            "ssh-off",
+            "SSH is switched off at the ESXi host",
+            f"Nothing answers on port {ssh_port(saved)} of {saved.host}, as long as SSH is not switched on there.",
+            "In the host's web page: Host, Actions, Services, Enable Secure Shell (SSH). Or change the source to HTTPS.",
+            "source owner",
+        ),
+        field=error.field,
+        status=409,
+    )
+
+
+def _changed(saved: SavedSource) -> RefusedError:
+    return RefusedError(
+        Problem(
+            "host-key-changed",
+            "The host shows another SSH key",
+            f"{saved.host} does not show the key that was trusted. Either it was installed anew, or somebody stands between.",
+            "Ask the host's administrator; if the key was changed on purpose, trust the new one.",
+            "administrator",
+        ),
+        status=409,
+    )
+
+
+def with_ssh(saved: SavedSource, argv: list[str], timeout: float) -> subprocess.CompletedProcess[str]:
+    """Runs a program in whose PATH ssh is the source's own.  Raises RefusedError when SSH itself says no."""
+    with tempfile.TemporaryDirectory(prefix="v2vweb-ssh-") as name:
+        folder = Path(name)
+        for file, text in ssh_files(saved).items():
+            path = folder / file
+            path.touch(mode=0o600)
+            path.write_text(text if text.endswith("\n") else f"{text}\n")
+        path_before = os.environ.get("PATH", os.defpath)
+        env = os.environ | shims.write(folder / "bin", folder, path_before)
+        env["PATH"] = f"{folder / 'bin'}:{path_before}"
+        program = shutil.which(argv[0], path=env["PATH"]) or argv[0]
+        done = subprocess.run(
+            [program, *argv[1:]],
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+    if done.returncode != 0 and _HOST_KEY.search(done.stderr):
+        raise _changed(saved)
+    if done.returncode != 0 and _REFUSED.search(done.stderr):
+        raise refused(saved, done.stderr)
+    return done
+
+
+def run(saved: SavedSource, command: str, timeout: float = 30) -> subprocess.CompletedProcess[str]:
+    """A command in the shell at the other end.  Raises RefusedError when it cannot be reached or does not finish."""
+    target = f"{saved.user}@{saved.host}"
+    try:
+        done = with_ssh(saved, ["ssh", "-p", str(ssh_port(saved)), "--", target, command], timeout)
+    except subprocess.TimeoutExpired:
+        text = f"{saved.host} did not finish within {timeout:.0f} seconds."
+        raise RefusedError(Problem("ssh-no-answer", "No answer", text, "Try again.")) from None
+    if done.returncode == 255:
+        raise refused(saved, done.stderr)
+    return done
+
+
+def refused(saved: SavedSource, said: str) -> RefusedError:
+    where = f"/etc/ssh/keys-{saved.user}/authorized_keys" if saved.kind == "esxi" else "~/.ssh/authorized_keys"
+    return RefusedError(
+        Problem(
+            "ssh-refused",
+            "SSH refused the login",
+            f"{saved.host} did not let {saved.user} in with this key: {last_line(said)}",
+            f"Add the key's public half to {where} of {saved.user} on {saved.host}.",
+            "source owner",
+        ),
+        field="key",
+    )
+
+
+def last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["no reason given"])[-1][:300]
