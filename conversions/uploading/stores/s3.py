@@ -88,7 +88,9 @@ class S3Store(Store):
         # All has come, and the bucket has not made an object of it: it was out of reach, or we died, or it is at it just now.
         with contextlib.suppress(BusyError), self._lock(folder):
             self._finish(place, folder)
-        return at if self._upload_id(folder) is None else at - 1  # only an object is a whole file: nobody reads it before
+        return (
+            at if self._upload_id(folder) is None else at - 1
+        )  # only an object is a whole file: nobody reads it before
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
