@@ -75,7 +75,8 @@ def new_certificate(certificate: Path, key: Path, name: str = "vcenter.lab") -> 
     )
 
 
-@pytest.fixture(scope="session")
+# Each file of tests has servers of its own: some add guests, and shut them down.
+@pytest.fixture(scope="module")
 def vcenter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulator]:
     """A vCenter with one cluster of two hosts, a stand-alone host and a few guests that run."""
     from tests.running import CACHE
@@ -86,7 +87,7 @@ def vcenter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulator]:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def esxi(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulator]:
     """One ESXi host."""
     from tests.running import CACHE

@@ -53,7 +53,7 @@ def refusal(endpoint: vsphere.Endpoint, password: str) -> str:
 
 
 def test_it_lists_every_guest_with_what_a_plan_needs(guests: dict[str, GuestRecord]) -> None:
-    assert len(guests) == 4
+    assert len([name for name in guests if name.startswith("DC0_")]) == 4  # other tests may have added theirs
     guest = guests["DC0_H0_VM0"]
     assert guest.power == "on"
     assert guest.uuid is not None and len(guest.uuid) == 36
