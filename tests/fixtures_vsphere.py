@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,6 +74,14 @@ def new_certificate(certificate: Path, key: Path, name: str = "vcenter.lab") -> 
         check=True,
         capture_output=True,
     )
+
+
+def save_vcenter(owner: Any, **fields: Any) -> Any:
+    """A saved vCenter that is trusted and that nobody talks to."""
+    from conversions.models import SavedSource
+
+    told = {"kind": "vcenter", "name": "Lab", "host": "vcenter.lab", "port": 443, "user": "anna", "pin": "PEM"}
+    return SavedSource.objects.create(owner=owner, **told | fields)
 
 
 # Each file of tests has servers of its own: some add guests, and shut them down.

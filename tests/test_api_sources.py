@@ -14,7 +14,7 @@ from conversions.servers import trust
 from conversions.servers.concerns import around
 from conversions.servers.inventory import DiskRecord, GuestRecord, NicRecord
 from conversions.servers.refresh import row_of
-from tests.fixtures_vsphere import Simulator
+from tests.fixtures_vsphere import Simulator, save_vcenter
 
 SECRET = "pw-of-anna-3141"
 
@@ -39,18 +39,8 @@ def api(alice: Any) -> Api:
 
 @pytest.fixture
 def saved(alice: Any) -> SavedSource:
-    return SavedSource.objects.create(
-        kind="vcenter",
-        name="Lab",
-        owner=alice,
-        host="vcenter.lab",
-        port=443,
-        user="anna",
-        secrets={"password": SECRET},
-        pin="PEM",
-        pin_sha256="CD",
-        pin_sha1="AB",
-    )
+    saved: SavedSource = save_vcenter(alice, secrets={"password": SECRET}, pin_sha256="CD", pin_sha1="AB")
+    return saved
 
 
 @pytest.fixture

@@ -13,24 +13,15 @@ from conversions.servers.concerns import around
 from conversions.servers.inventory import DiskRecord, GuestRecord, NicRecord
 from conversions.servers.refresh import row_of
 from conversions.states import State
+from tests.fixtures_vsphere import save_vcenter
 
 PASSWORD = "pw-of-anna-2718"
 
 
 @pytest.fixture
 def saved(alice: Any) -> SavedSource:
-    return SavedSource.objects.create(
-        kind="vcenter",
-        name="Lab",
-        owner=alice,
-        host="vcenter.lab",
-        port=443,
-        user="anna",
-        secrets={"password": PASSWORD},
-        pin="PEM",
-        pin_sha256="CD",
-        pin_sha1="AB",
-    )
+    saved: SavedSource = save_vcenter(alice, secrets={"password": PASSWORD}, pin_sha256="CD", pin_sha1="AB")
+    return saved
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from conversions.problems import Problem
 from conversions.servers import guest_table
 from conversions.source_forms import SourceForm
 from conversions.states import State
+from tests.fixtures_vsphere import save_vcenter
 
 pytestmark = pytest.mark.django_db
 
@@ -19,16 +20,8 @@ WRONG = Problem("login-refused", "User or password is wrong", "It refused the lo
 
 @pytest.fixture
 def saved(alice: Any) -> SavedSource:
-    return SavedSource.objects.create(
-        kind="vcenter",
-        name="Lab",
-        owner=alice,
-        host="vcenter.lab",
-        port=443,
-        user="anna",
-        secrets={"password": "p"},
-        pin="PEM",
-    )
+    saved: SavedSource = save_vcenter(alice, secrets={"password": "p"})
+    return saved
 
 
 def add(saved: SavedSource, name: str, **fields: Any) -> InventoryGuest:

@@ -14,6 +14,7 @@ from conversions.sources.esxi import EsxiSource
 from conversions.sources.remote import RemoteSource
 from conversions.sources.vcenter import VcenterSource
 from conversions.sources.xen import XenSource
+from tests.fixtures_vsphere import save_vcenter
 
 GOLDEN = Path(__file__).parent / "data" / "commands"
 SHA1 = ":".join(["AB"] * 20)
@@ -78,18 +79,8 @@ def test_only_an_unverified_connection_is_checked_by_its_pin() -> None:
 
 @pytest.fixture
 def saved(alice: Any) -> SavedSource:
-    return SavedSource.objects.create(
-        kind="vcenter",
-        name="Lab",
-        owner=alice,
-        host="vcenter.lab",
-        port=443,
-        user="anna",
-        secrets={"password": "pw-of-anna"},
-        pin="PEM",
-        pin_sha256="CD",
-        pin_sha1=SHA1,
-    )
+    saved: SavedSource = save_vcenter(alice, secrets={"password": "pw-of-anna"}, pin_sha256="CD", pin_sha1=SHA1)
+    return saved
 
 
 def add(saved: SavedSource, id: str, name: str, **changes: Any) -> InventoryGuest:
