@@ -5,6 +5,7 @@ moves of state are guarded UPDATEs, an agent starts once per attempt (the fence 
 together with the offset up to which they were read, in one transaction.
 """
 
+import contextlib
 import logging
 import os
 import socket
@@ -12,6 +13,7 @@ import threading
 import time
 import uuid
 from collections import Counter
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -186,13 +188,19 @@ class Conductor:
 
     def _shut_down_first(self, conversion: Conversion) -> None:
         """One more step with the guest of a conversion that waits; it takes a place when its guest is off."""
-        try:
+        with self._failing(conversion, "the guest of conversion %s cannot be shut down"):
             self.source_worker.ready(conversion)
+
+    @contextlib.contextmanager
+    def _failing(self, conversion: Conversion, words: str) -> Iterator[None]:
+        """Within, whatever is raised fails the conversion with the reason."""
+        try:
+            yield
         except RefusedError as refusal:
             logger.info("conversion %s is refused: %s", conversion.pk, refusal)
             self._fail(conversion, refusal.problem)
         except Exception as error:
-            logger.exception("the guest of conversion %s cannot be shut down", conversion.pk)
+            logger.exception(words, conversion.pk)
             self._fail(conversion, cannot_start(error))
 
     def start(self, conversion: Conversion) -> None:
@@ -200,17 +208,11 @@ class Conductor:
         acceleration = self.probe.poll()
         if acceleration is None:  # claimed by an earlier conductor; the next round asks again
             return
-        try:
+        with self._failing(conversion, "conversion %s cannot be started"):
             if not self.source_worker.ready(conversion):  # the next round asks again
                 return
             jobs.prepare(conversion, acceleration.env)
             self.runner.start(conversion)
-        except RefusedError as refusal:
-            logger.info("conversion %s is refused: %s", conversion.pk, refusal)
-            self._fail(conversion, refusal.problem)
-        except Exception as error:
-            logger.exception("conversion %s cannot be started", conversion.pk)
-            self._fail(conversion, cannot_start(error))
 
     # Watching
 
