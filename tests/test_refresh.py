@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from conversions.models import SavedSource
 from conversions.problems import RefusedError
-from conversions.servers import connection, refresh, trust, vsphere
+from conversions.servers import connection, power, refresh, trust, vsphere
 from conversions.servers.refreshers import Refreshers
 from conversions.source_forms import SourceForm
 from tests.fixtures_ssh import XenHost
@@ -191,6 +191,9 @@ def test_a_xen_host_passes_every_step(saved_xen: SavedSource) -> None:
 
 @pytest.mark.real
 def test_xens_guests_are_listed_with_disks_and_cards(saved_xen: SavedSource, xen_host: XenHost) -> None:
+    assert refresh.refresh(saved_xen) == 1
+    guest = saved_xen.guests.get().guest_id
+    power.switch_on(saved_xen, guest, guest)  # a conversion of another file may have shut it down
     assert refresh.refresh(saved_xen) == 1
     record = saved_xen.guests.get().record
     assert record["name"] == xen_host.guest and record["power"] == "on"
