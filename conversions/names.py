@@ -1,4 +1,4 @@
-"""Names of guests as KubeVirt takes them: the rule, the check, and a valid name made from any text."""
+"""Names of guests as KubeVirt takes them: the rule, the check, a valid name made from any text; and their order."""
 
 import re
 import unicodedata
@@ -35,6 +35,11 @@ def suggest(text: str) -> str:
     # Letters of other scripts leave nothing behind: a name made of what is left between them would mislead nobody.
     label = re.sub(r"[^a-z0-9]+", "-", ascii_only).strip("-")[:MAX_LENGTH].strip("-")
     return label or "guest"
+
+
+def natural(name: str) -> str:
+    """What names are sorted by, so that VM2 comes before VM10: each number with its count of digits before it."""
+    return re.sub(r"0*([0-9]+)", lambda found: f"{len(found[1]):03}{found[1]}", name.casefold())
 
 
 def check(name: object, field: str = "name") -> str:

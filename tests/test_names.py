@@ -70,3 +70,19 @@ def test_every_suggestion_is_a_valid_name(text):
 @given(st.from_regex(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", fullmatch=True))
 def test_a_valid_name_is_suggested_as_it_is(name):
     assert names.suggest(name) == name
+
+
+def test_numbers_in_names_are_sorted_as_numbers():
+    named = ["web10", "Web 2", "web2", "web1-10", "web1-9", "web", "web007", "7", "10", "web" + "9" * 250]
+    assert sorted(named, key=names.natural) == [
+        "7",
+        "10",
+        "web",
+        "Web 2",
+        "web1-9",
+        "web1-10",
+        "web2",
+        "web007",
+        "web10",
+        "web" + "9" * 250,
+    ]

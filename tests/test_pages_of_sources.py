@@ -8,7 +8,8 @@ from django.utils import timezone
 
 from conversions.models import Batch, Conversion, Draft, InventoryGuest, SavedSource
 from conversions.problems import Problem
-from conversions.servers import guest_table
+from conversions.servers import guest_table, refresh
+from conversions.servers.inventory import GuestRecord
 from conversions.source_forms import SourceForm
 from conversions.states import State
 from tests.fixtures_vsphere import save_vcenter
@@ -65,10 +66,12 @@ def test_a_source_that_is_not_trusted_offers_that_first(
 
 
 def test_names_are_in_the_order_in_which_people_look_for_them(saved: SavedSource) -> None:
-    for name in ("beta", "Alpha", "Gamma"):
-        add(saved, name)
-    names = [guest.name for guest in guest_table.guests(saved, guest_table.Question())]
-    assert names == ["Alpha", "beta", "Gamma"]
+    names = ("VM10", "beta", "vm2", "Alpha", "vm02-data", "VM1")
+    refresh.store(saved, [GuestRecord(id=f"vm-{n}", name=name) for n, name in enumerate(names)])
+    shown = [guest.name for guest in guest_table.guests(saved, guest_table.Question())]
+    assert shown == ["Alpha", "beta", "VM1", "vm2", "vm02-data", "VM10"]
+    shown = [guest.name for guest in guest_table.guests(saved, guest_table.Question(descending=True))]
+    assert shown == ["VM10", "vm02-data", "vm2", "VM1", "beta", "Alpha"]
 
 
 def test_a_login_is_optional_only_when_one_is_stored(saved: SavedSource) -> None:

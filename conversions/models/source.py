@@ -57,6 +57,7 @@ class InventoryGuest(models.Model):
     source = models.ForeignKey(SavedSource, on_delete=models.CASCADE, related_name="guests")
     guest_id = models.CharField(max_length=64)  #: inventory.GuestRecord.id
     name = models.CharField(max_length=255)
+    sort_name = models.TextField(blank=True, default="")  #: names.natural(name)
     power = models.CharField(max_length=12, blank=True)
     os = models.CharField(max_length=120, blank=True)
     size = models.BigIntegerField(default=0)

@@ -9,13 +9,13 @@ from urllib.parse import urlencode
 from django.core.paginator import Page, Paginator
 from django.db.models import F, IntegerField, QuerySet
 from django.db.models.fields.json import KT
-from django.db.models.functions import Cast, Lower
+from django.db.models.functions import Cast
 
 from ..models import InventoryGuest, SavedSource
 
 PER_PAGE = 50
 SORTS = {
-    "name": "name",
+    "name": "sort_name",
     "power": "power",
     "os": "os",
     "size": "size",
@@ -79,10 +79,10 @@ def guests(saved: SavedSource, question: Question) -> QuerySet[InventoryGuest]:
         sort_cpus=Cast(KT("record__cpus"), IntegerField()),
         sort_memory=Cast(KT("record__memory"), IntegerField()) / 1048576,
         sort_host=KT("record__host"),
-    ) if SORTS[question.sort].startswith("sort_") else rows  # fmt: skip
-    # Names as people sort them: databases put all capitals before the small letters.
-    order = Lower("name") if question.sort == "name" else F(SORTS[question.sort])
-    return rows.order_by(order.desc(nulls_last=True) if question.descending else order.asc(nulls_last=True), "id")
+    ) if question.sort in ("cpus", "memory", "host") else rows  # fmt: skip
+    order = F(SORTS[question.sort])
+    direction = order.desc(nulls_last=True) if question.descending else order.asc(nulls_last=True)
+    return rows.order_by(direction, "sort_name", "id")
 
 
 def page(saved: SavedSource, question: Question) -> "Page[InventoryGuest]":

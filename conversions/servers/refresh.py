@@ -14,6 +14,7 @@ from django.utils import timezone
 from pyVmomi import vim, vmodl
 
 from ..models import InventoryGuest, SavedSource
+from ..names import natural
 from ..problems import Problem, RefusedError
 from . import libvirt_uri, vsphere
 from .concerns import Around, around, concerns
@@ -58,7 +59,7 @@ def store(saved: SavedSource, records: list[GuestRecord]) -> None:
     """Replaces the cache by these guests, in one transaction."""
     context = _context(saved, records)
     rows = [row_of(saved, record, context) for record in records]
-    fields = ["name", "power", "os", "size", "worst", "search", "record", "concerns"]
+    fields = ["name", "sort_name", "power", "os", "size", "worst", "search", "record", "concerns"]
     with transaction.atomic():
         saved.guests.exclude(guest_id__in=[row.guest_id for row in rows]).delete() if len(rows) < 900 else _prune(
             saved, rows
@@ -88,6 +89,7 @@ def row_of(saved: SavedSource, record: GuestRecord, context: Around) -> Inventor
         source=saved,
         guest_id=record.id,
         name=record.name[:255],
+        sort_name=natural(record.name[:255]),
         power=record.power or "",
         os=(record.os or "")[:120],
         size=record.size,

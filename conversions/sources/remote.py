@@ -20,7 +20,6 @@ Transport = Literal["https", "vddk", "ssh", "files"]
 class RemoteForm(forms.Form):
     source_id = forms.IntegerField(label="Source", widget=forms.HiddenInput)
     guest = forms.CharField(label="Guest", max_length=255, help_text="Its name or its id at the source.")
-    accept_warnings = forms.BooleanField(required=False, label="I have read the warnings")
     shut_down = forms.BooleanField(
         required=False,
         label="Shut the guest down first",

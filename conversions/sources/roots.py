@@ -8,6 +8,7 @@ from pathlib import Path
 
 from django.conf import settings
 
+from ..names import natural
 from ..problems import Problem, RefusedError
 from ..uploading import uploaded
 
@@ -172,7 +173,7 @@ def browse(folder: str = "") -> tuple[Path | None, list[Entry]]:
             "Ask your administrator to let the user that v2vweb runs as read it.",
             "administrator",
         ) from None
-    entries.sort(key=lambda entry: (not entry.is_folder, entry.name.casefold()))
+    entries.sort(key=lambda entry: (not entry.is_folder, natural(entry.name)))
     return real, entries
 
 
