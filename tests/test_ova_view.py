@@ -3,6 +3,7 @@
 import gzip
 import shutil
 import subprocess
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +28,20 @@ from tests.test_ovf import VIRTUALBOX
 V2 = ENVELOPE.replace("envelope/1", "envelope/2")
 
 
-def odd(disk: bytes) -> dict[str, dict[str, bytes]]:
-    good = make_ovf()
+def odd(disk: bytes, file_attrs: str = "") -> dict[str, dict[str, bytes]]:
+    made = partial(make_ovf, file_attrs=file_attrs, capacity=8, units="byte * 2^20")
+    good = made()
     return {
         "macos": {"._web01.ovf": b"\0\5\x16\7", "web01.ovf": good, "disk1.vmdk": disk},
         "dot-slash": {"./web01.ovf": good, "./disk1.vmdk": disk},
         "capitals": {"WEB01.OVF": good, "disk1.vmdk": disk},
-        "encoded": {"web01.ovf": make_ovf(disks=["my%20disk.vmdk"]), "my disk.vmdk": disk},
-        "ovf2": {"web01.ovf": make_ovf(envelope=V2), "disk1.vmdk": disk},
+        "encoded": {"web01.ovf": made(disks=["my%20disk.vmdk"]), "my disk.vmdk": disk},
+        "ovf2": {"web01.ovf": made(envelope=V2), "disk1.vmdk": disk},
         "file-resource": {
-            "web01.ovf": make_ovf(items=memory_item() + SCSI_ITEM + disk_item(1, "ovf:/file/file1") + NIC_ITEM),
+            "web01.ovf": made(items=memory_item() + SCSI_ITEM + disk_item(1, "ovf:/file/file1") + NIC_ITEM),
             "disk1.vmdk": disk,
         },
-        "two-ovf": {"web01.ovf": good, "other.ovf": make_ovf(name="other"), "disk1.vmdk": disk},
+        "two-ovf": {"web01.ovf": good, "other.ovf": made(name="other"), "disk1.vmdk": disk},
     }
 
 
@@ -168,6 +170,29 @@ def test_virt_v2v_reads_what_was_packed_and_odd(
     there = attempt(plan_of(write(tmp_path, PACKS[packed](odd(disk)[name]))), tmp_path / "attempt")
     vetting.vet(OvaSource().vet(there), lambda line: None, scratch=tmp_path / "attempt")
     assert "source name: web01" in print_source(OvaSource().guest_args(there)[0])
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("name", [name for name in ODD if name != "dot-slash"])
+def test_an_odd_ova_that_somebody_has_unpacked_is_shown_too(
+    tmp_path: Path, disk: bytes, settings: Any, name: str, compressed: bool
+) -> None:
+    settings.DATA_DIR = tmp_path
+    folder = tmp_path / "unpacked"
+    folder.mkdir()
+    for member, data in odd(disk, 'ovf:compression="gzip"' if compressed else "")[name].items():
+        (folder / member).write_bytes(gzip.compress(data) if compressed and data is disk else data)
+    plan = plan_of(next(path for path in folder.iterdir() if path.name.lower() == "web01.ovf"))
+    there = attempt(plan, tmp_path / "attempt")
+    items = OvaSource().vet(there)
+    before = vetting.stamps(items)
+    vetting.vet(items, lambda line: None, scratch=tmp_path / "attempt")
+    same_disk(Path(OvaSource().guest_args(there)[0], "disk1.vmdk"), disk, tmp_path)
+    assert list((tmp_path / "attempt").glob("vet-*/0")) if compressed else not list((tmp_path / "attempt").iterdir())
+    (folder / "another.vmdk").write_bytes(b"of another machine")
+    assert vetting.changed(before, items) is None
+    (folder / plan.source.settings["disks"][0]["name"]).write_bytes(b"")
+    assert vetting.changed(before, items) is not None
 
 
 def test_attempts_with_one_packed_ova_do_not_share_what_is_unpacked(tmp_path: Path, disk: bytes, settings: Any) -> None:

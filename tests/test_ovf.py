@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conversions.archives.ovf import MAX_OVF, Ovf, OvfNic, read_ovf
+from conversions.archives.ovf import Ovf, OvfNic, read_ovf
+from conversions.archives.ovf_xml import MAX_OVF
 from conversions.problems import RefusedError
 from tests.ova_files import BIOS, CPU_ITEM, ENVELOPE, NIC_ITEM, SCSI_ITEM, disk_item, make_ovf, memory_item
 

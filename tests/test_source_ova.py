@@ -300,6 +300,13 @@ def test_an_ovf_with_its_disks_beside_it_is_taken_as_the_folder_that_they_are_in
     assert vet(plan)[0].size == 8 * MIB
 
 
+def test_an_unpacked_ova_may_have_its_disks_compressed(root, disk, tmp_path):
+    packed = members(gzip.compress(disk), file_attrs='ovf:compression="gzip"', capacity=8, units="byte * 2^20")
+    folder = put_folder(root, packed)
+    assert vet(plan_of(folder / "web01.ovf"), tmp_path)[0].size == 8 * MIB
+    assert not list(tmp_path.glob("vet-*")), "virt-v2v unpacks it for itself"
+
+
 def test_a_folder_in_which_something_changed_or_is_a_link_is_not_opened(root, disk, tmp_path):
     folder = put_folder(root, members(disk))
     plan = plan_of(folder / "web01.ovf")

@@ -9,24 +9,19 @@ import hashlib
 import re
 import shutil
 import tempfile
-import zipfile
-import zlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO
 
 from ..disks import peek, sandbox
 from ..disks.images import Image
 from ..disks.sandbox import Limits
 from ..problems import Problem, RefusedError
 from .digests import Digest, check_digest
-from .packed import CHUNK, Gunzip, Packed, open_zip, packed_as
-from .tar import BLOCK, Member, TarReader
-
-#: take(member) says where the bytes of a member go, or None when nobody wants them.
-Sink = Callable[[bytes | memoryview], object]
-Take = Callable[[Member], Sink | None]
+from .packed import Gunzip, Packed
+from .tar import BLOCK, Member
+from .walking import Sink, has_changed, how_packed, walk
 
 
 def images_of(item: dict[str, Any], limits: Limits, scratch: Path | None = None) -> Generator[Image, None, None]:
@@ -36,26 +31,15 @@ def images_of(item: dict[str, Any], limits: Limits, scratch: Path | None = None)
     RefusedError when the OVA is not the one of the plan any more, or would be read differently by virt-v2v.
     """
     path = Path(item["path"])
-    if path.is_dir():
+    packed = how_packed(path)
+    if packed == "folder" and not item.get("view"):
+        _check_alone(path, item["ovf"])
+    if packed not in ("tar", "folder") or any(disk.get("gzip") for disk in item["disks"]):
+        yield from _unpacked(path, packed, item, scratch)
+    elif packed == "folder":
         yield from _in_folder(path, item)
-        return
-    with path.open("rb") as file:
-        packed = packed_as(file.read(BLOCK))
-    if packed == "tar" and not any(disk.get("gzip") for disk in item["disks"]):
-        yield from _in_place(path, item, limits)
     else:
-        yield from _unpacked(path, packed, item, limits, scratch)
-
-
-def _changed() -> NoReturn:
-    raise RefusedError(
-        Problem(
-            "ova-changed",
-            "The OVA has changed since this conversion was planned",
-            "It does not hold the same description and disks as when somebody looked at it. It was not opened.",
-            "Plan the conversion again with the file as it is now.",
-        )
-    )
+        yield from _in_place(path, item, limits)
 
 
 class _EnoughError(Exception):
@@ -76,12 +60,10 @@ def sha256_of(path: Path, name: str) -> str:
         names.append(member.name)
         return found.update if member.name == name else None
 
-    with path.open("rb") as file:
-        packed = packed_as(file.read(BLOCK))
     with suppress(_EnoughError):
-        _WALKS[packed](path, take)
+        walk(path, how_packed(path), take)
     if name not in names:
-        _changed()
+        has_changed()
     return found.hexdigest()
 
 
@@ -101,7 +83,7 @@ class _Reading:
 
     def take(self, member: Member) -> Sink | None:
         if member.name in self.members:
-            _changed()
+            has_changed()
         self.members[member.name] = member
         wanted = {digest["algorithm"] for digest in self._digests if digest["name"] == member.name}
         if member.name == self._ovf:
@@ -122,7 +104,7 @@ class _Reading:
         """Raises RefusedError when the OVA is not the one of the plan, or not what its manifest says."""
         ovf = self._hashes.get((self._ovf, "sha256"))
         if ovf is None or ovf.hexdigest() != self._ovf_sha256 or not self._names <= set(self.members):
-            _changed()
+            has_changed()
         for digest in self._digests:
             actual = self._hashes.get((digest["name"], digest["algorithm"]))
             if actual is not None:
@@ -131,7 +113,7 @@ class _Reading:
 
 def _in_place(path: Path, item: dict[str, Any], limits: Limits) -> Iterator[Image]:
     reading = _Reading(item, {})
-    walk_tar(path, reading.take)
+    walk(path, "tar", reading.take)
     reading.finish()
     # A view tells virt-v2v where the disks are; else it asks GNU tar.
     offsets = _offsets_of_gnu_tar(path, limits) if not item.get("view") else None
@@ -151,39 +133,6 @@ def _in_place(path: Path, item: dict[str, Any], limits: Limits) -> Iterator[Imag
         yield Image(path, format_of(path, member.offset, member.size), name, member.offset, member.size)
 
 
-def walk_tar(path: Path, take: Take) -> None:
-    """Goes through a plain tar, reading headers and what is wanted only.  Raises RefusedError for a strange archive."""
-    reader = TarReader()
-    sink: Sink | None = None
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        while not reader.over:
-            if reader.skippable and sink is None:
-                for _ in reader.skip(reader.skippable):
-                    pass
-                if reader.offset > size:
-                    break
-                file.seek(reader.offset)
-            data = file.read(BLOCK if not reader.skippable else CHUNK)
-            if not data:
-                break
-            sink = _feed(reader, data, take, sink)
-    if reader.missing or reader.offset > size:
-        _changed()
-
-
-def _feed(reader: TarReader, data: bytes, take: Take, sink: Sink | None) -> Sink | None:
-    """Feeds some bytes and hands on what is in them; returns the sink of the member that is not over yet."""
-    for piece in reader.feed(data):
-        if piece.what == "begin" and piece.member:
-            sink = take(piece.member)
-        elif piece.what == "data" and sink:
-            sink(piece.data)
-        elif piece.what == "end":
-            sink = None
-    return sink
-
-
 #: "block 3: -rw-r--r-- 0/0   1024 2026-01-01 00:00 disk1.vmdk", as virt-v2v 2.2 reads it (input/OVA.ml).
 _LINE = re.compile(r"^block (\d+): \S+ \S+ +\d+ \S+ \S+ (.+)$", re.MULTILINE)
 
@@ -193,7 +142,7 @@ def _offsets_of_gnu_tar(path: Path, limits: Limits) -> dict[str, list[int]]:
     try:
         listing = sandbox.run(command, path, limits)
     except (sandbox.ProgramFailedError, sandbox.TookTooLongError):
-        _changed()
+        has_changed()
     found: dict[str, list[int]] = {}
     for block, name in _LINE.findall(listing):
         found.setdefault(name, []).append((int(block) + 1) * BLOCK)
@@ -215,23 +164,17 @@ def format_of(path: Path, offset: int, size: int) -> str:
 
 
 def _in_folder(path: Path, item: dict[str, Any]) -> Iterator[Image]:
-    # virt-v2v looks for the .ovf in folders below too, and follows links.
-    below = [file.relative_to(path).as_posix() for file in path.rglob("*") if file.name.lower().endswith(".ovf")]
-    names = [disk["name"] for disk in item["disks"]]
-    if below != [item["ovf"]] or any("/" in name or not _is_plain_file(path / name) for name in [item["ovf"], *names]):
-        _changed()
-    if sha256_of(path, item["ovf"]) != item["ovf_sha256"]:
-        _changed()
-    for digest in item.get("digests", []):
-        if _is_plain_file(path / digest["name"]):
-            with (path / digest["name"]).open("rb") as file:
-                check_digest(Digest(**digest), hashlib.file_digest(file, digest["algorithm"]).hexdigest())
-    for name in names:
-        yield Image(path / name, format_of(path / name, 0, (path / name).stat().st_size))
+    reading = _Reading(item, {})
+    walk(path, "folder", reading.take)
+    reading.finish()
+    for name in (disk["name"] for disk in item["disks"]):
+        yield Image(path / name, format_of(path / name, 0, reading.members[name].size))
 
 
-def _is_plain_file(path: Path) -> bool:
-    return path.is_file() and not path.is_symlink()
+def _check_alone(path: Path, ovf: str) -> None:
+    """virt-v2v looks for the .ovf in folders below too, and follows links: there must be none but this."""
+    if [file.relative_to(path).as_posix() for file in path.rglob("*") if file.name.lower().endswith(".ovf")] != [ovf]:
+        has_changed()
 
 
 # -- packed ------------------------------------------------------------------------------------------------------------
@@ -266,9 +209,7 @@ class _Unpacked:
             self._gunzip.finish()
 
 
-def _unpacked(
-    path: Path, packed: Packed, item: dict[str, Any], limits: Limits, scratch: Path | None
-) -> Iterator[Image]:
+def _unpacked(path: Path, packed: Packed, item: dict[str, Any], scratch: Path | None) -> Iterator[Image]:
     with ExitStack() as remains:
         folder = Path(tempfile.mkdtemp(prefix="vet-", dir=scratch))
         remains.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -278,7 +219,7 @@ def _unpacked(
                 for number, disk in enumerate(item["disks"])
             }
             reading = _Reading(item, {name: sink.write for name, sink in sinks.items()})
-            _WALKS[packed](path, reading.take)
+            walk(path, packed, reading.take)
             for sink in sinks.values():
                 sink.finish()
         reading.finish()
@@ -287,33 +228,3 @@ def _unpacked(
             yield Image(file, format_of(file, 0, file.stat().st_size), name)
         if item.get("view"):
             remains.pop_all()  # all of them are harmless: the view lies on them, and they go with the attempt's scratch
-
-
-def _walk_tar_gz(path: Path, take: Take) -> None:
-    gunzip, reader = Gunzip(), TarReader()
-    sink = None
-    with path.open("rb") as file:
-        while data := file.read(CHUNK):
-            for part in gunzip.feed(data):
-                sink = _feed(reader, part, take, sink)
-    gunzip.finish()
-    if reader.missing:
-        _changed()
-
-
-def _walk_zip(path: Path, take: Take) -> None:
-    archive, members = open_zip(path)
-    with archive:
-        for member, info in zip(members, (i for i in archive.infolist() if not i.is_dir()), strict=True):
-            sink = take(member)
-            if sink is None:
-                continue
-            try:
-                with archive.open(info) as file:
-                    while data := file.read(CHUNK):
-                        sink(data)
-            except (zipfile.BadZipFile, zlib.error, EOFError):
-                _changed()
-
-
-_WALKS: dict[Packed, Callable[[Path, Take], None]] = {"tar": walk_tar, "tar.gz": _walk_tar_gz, "zip": _walk_zip}

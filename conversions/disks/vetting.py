@@ -73,7 +73,12 @@ def stamps(items: list[dict[str, Any]]) -> dict[str, tuple[int, ...]]:
     found: dict[str, tuple[int, ...]] = {}
     for item in items:
         path = Path(item["path"])
-        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        if path.is_dir() and item.get(
+            "view"
+        ):  # there may be other machines' files in the folder: they are nothing to us
+            files = [path / name for name in (item["ovf"], *(disk["name"] for disk in item["disks"]))]
+        for file in files:
             try:
                 about = file.stat()
                 found[str(file)] = (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns)

@@ -9,7 +9,7 @@ from django.conf import settings as site
 
 from ..archives import ova_view, unpacking
 from ..archives.ova import STOPS_VIRT_V2V, Ova, check_manifest, read_ova, worked_around
-from ..archives.ovf import OvfDisk
+from ..archives.ovf_disks import OvfDisk
 from ..archives.tar import Member
 from ..bucket import planned
 from ..disks import vetting
@@ -67,9 +67,12 @@ class OvaSource(Source):
     form_class = OvaForm
 
     def look(self, settings: dict[str, Any]) -> Finding:
-        path, chosen = settings["path"], (settings.get("ovf"), settings.get("firmware"))
+        path = settings["path"]
+        # Who points at one .ovf of several in a folder means that one.
+        meant = settings.get("ovf") or (Path(path).name if path.lower().endswith(".ovf") else None)
         with planned.shown([path]) as seen:
-            return look_at_ova(_ova_of(seen.path(path)), *chosen, as_=_ova_of(Path(path)), whole=seen.whole)
+            file, firmware = _ova_of(seen.path(path)), settings.get("firmware")
+            return look_at_ova(file, meant, firmware, as_=_ova_of(Path(path)), whole=seen.whole)
 
     def input_args(self, plan: Plan, secrets: Path) -> list[str]:
         return ["-i", "ova"]
@@ -137,8 +140,6 @@ def look_at_ova(
         "scratch": _scratch(ova) if is_packed else 0,
     }
     if needs_view(ova, guest.firmware):
-        if is_packed and ova.packed == "folder":
-            raise RefusedError(next((c for c in ova.concerns if c.code in STOPS_VIRT_V2V), _PACKED_AND_ODD))
         # virt-v2v does not see the manifest then: all checksums are ours to compare.
         settings |= {"view": _view(as_ or path, ova, ovf_sha256, guest.firmware), "digests": _digests(ova)}
         if is_packed:  # it lies on disks that each attempt unpacks for itself
@@ -153,12 +154,6 @@ _VIEW = Problem(
     "The OVA is shown to virt-v2v in another form",
     "virt-v2v would not read this OVA rightly as it is, so v2vweb describes it anew. The file itself is not changed.",
     "Nothing to do.",
-)
-_PACKED_AND_ODD = Problem(
-    "ova-packed-and-odd",
-    "virt-v2v would take this guest for a BIOS one",
-    "The guest starts with UEFI, which the OVF does not say in a way that virt-v2v reads, and its disks are packed once more.",
-    "Unpack the OVA, and pack it again with: tar --format=ustar -cf NAME.ova NAME.ovf NAME.mf DISK.vmdk",
 )
 
 
