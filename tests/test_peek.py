@@ -4,14 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conversions.disks import peek
+from conversions.disks import partitions, peek
 from tests.fixtures_images import BIOS_BOOT, ESP, LINUX, MIB, ext4, gpt_disk, luks, mbr_disk
 
 UUID = "5b4a7b1e-0000-4000-8000-1f0a3c5d7e9b"
 
 
-def look(disk: bytes) -> peek.Content:
-    return peek.content(lambda offset, length: disk[offset : offset + length])
+def look(disk: bytes) -> partitions.Content:
+    return partitions.content(lambda offset, length: disk[offset : offset + length])
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_logical_partitions_are_followed_and_a_ring_of_them_ends():
 def test_a_disk_with_very_many_partitions_is_not_read_for_minutes():
     disk = gpt_disk(*[(LINUX, 1 + number % 6, b"") for number in range(120)])
     reads = []
-    peek.content(lambda offset, length: (reads.append(offset), disk[offset : offset + length])[1])
+    partitions.content(lambda offset, length: (reads.append(offset), disk[offset : offset + length])[1])
     assert len(look(disk).partitions) == 120
     assert len(reads) < 40
 

@@ -21,7 +21,7 @@ from typing import Any
 from ..archives import ova_view
 from ..archives.unpacking import images_of
 from ..problems import Problem, size_words
-from . import peek, sandbox
+from . import partitions, peek, sandbox
 from .images import Image, check_headers, damaged, has_backing_file, mismatch, names_other_file, refused
 from .sandbox import Limits
 
@@ -219,7 +219,7 @@ def _allocated(image: Image, size: int, limits: Limits) -> int | None:
 _LINE = re.compile(r"^[0-9a-f]{8,}:  ((?:[0-9a-f]{2} ?){1,16})", re.MULTILINE)
 
 
-def reader(image: Image, limits: Limits = Limits()) -> peek.Read:  # noqa: B008 (frozen)
+def reader(image: Image, limits: Limits = Limits()) -> partitions.Read:  # noqa: B008 (frozen)
     """Reads the disk inside an image, a few KiB at a time, whatever its format; b"" where that fails.
 
     Any format but raw is read inside the sandbox, by qemu-io, which prints bytes as hexadecimal.

@@ -8,7 +8,8 @@ repairs.py    REPAIRS: what virt-v2v writes and KubeVirt refuses, put right, one
 filling.py    FILLINGS: what virt-v2v leaves out and the source or the person said
 networks.py   both of these for network cards;  disks.py and claims.py for disks
 writing.py    objects to YAML, remembering which line came from where
-views.py      virt-v2v's file, ours, and the difference with the reason beside each line
+views.py      virt-v2v's file and ours, made by all of the above
+difference.py each line of the one beside its line in the other, with the reason where they differ
 predict.py    what virt-v2v is going to write, before it has
 fields.py     the fields that KubeVirt knows;  walking.py holds an object against them
 machine.py    a VirtualMachine as it was read;  rules.py and network_rules.py: what KubeVirt refuses although its schema
@@ -20,11 +21,12 @@ bundle.py     a tar with a script that puts disks and objects into a cluster by 
 from .bundle import bundle
 from .checking import Expected, check, checked
 from .claims import DiskFile, disk_files, predicted_disks
+from .difference import Row
 from .hints import Said, said
 from .machine import Mistake
 from .predict import predict
 from .target import Target
-from .views import Change, Row, Views, expected, three_views
+from .views import Change, Views, expected, three_views
 from .work import Origin
 
 __all__ = [

@@ -6,7 +6,7 @@ from typing import Any
 from django import forms
 
 from ..bucket import planned
-from ..disks import peek, vetting
+from ..disks import partitions, peek, vetting
 from ..disks.images import Image, check_headers
 from ..plan import Disk, Guest, Plan
 from ..problems import Problem, RefusedError
@@ -232,7 +232,7 @@ def look_at(images: list[Image], name: str | None, *, probed: bool = False) -> F
         vetted = vetting.examine(image, probed=probed)
         disks.append(Disk(name=image.shown, format=image.format, size=vetted.size, allocated=vetted.allocated))
         concerns += _concerns(image, vetted)
-        content = peek.content(vetting.reader(image))
+        content = partitions.content(vetting.reader(image))
         contents.append(content)
         luks += content.luks_uuids
     families = {content.os_family for content in contents} - {None}
