@@ -2,14 +2,14 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from asgiref.testing import ApplicationCommunicator
-from django.core.handlers.asgi import ASGIHandler
-from django.http import HttpRequest, HttpResponse
+from django.db import connection
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.urls import path
 
 from v2vweb import handler
@@ -31,7 +31,37 @@ def view(request: HttpRequest) -> HttpResponse:
     return HttpResponse("hello")
 
 
-urlpatterns = [path("hello/", view)]
+class Endless:
+    """What a download gives, for as long as somebody reads."""
+
+    def __init__(self) -> None:
+        self.given, self.closed = 0, False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            while True:
+                self.given += 1
+                yield b"x"
+                await asyncio.sleep(0.01)
+        finally:
+            self.closed = True
+
+
+ENDLESS: list[Endless] = []
+
+
+def endless(request: HttpRequest) -> StreamingHttpResponse:
+    ENDLESS.append(Endless())
+    return StreamingHttpResponse(ENDLESS[-1])
+
+
+def connections_identity(request: HttpRequest) -> HttpResponse:
+    connection.ensure_connection()
+    THREADS.append(id(connection.connection))
+    return HttpResponse("hello")
+
+
+urlpatterns = [path("hello/", view), path("endless/", endless), path("connection/", connections_identity)]
 
 
 def ask(app: Any, where: str, *headers: tuple[bytes, bytes]) -> int:
@@ -64,6 +94,36 @@ def test_a_request_stays_in_one_thread_that_is_not_the_event_loops(settings: Any
     assert THREADS[0] != threading.get_ident()
 
 
+def test_a_download_ends_when_its_reader_has_gone(settings: Any) -> None:
+    settings.ROOT_URLCONF, settings.ALLOWED_HOSTS, settings.MIDDLEWARE = __name__, ["*"], []
+    ENDLESS.clear()
+
+    async def talk() -> None:
+        scope = {"type": "http", "method": "GET", "path": "/endless/", "query_string": b"", "headers": []}
+        line = ApplicationCommunicator(handler.Handler(), scope | {"http_version": "1.1", "server": ("localhost", 80)})
+        await line.send_input({"type": "http.request"})
+        for _ in range(4):
+            await line.receive_output(5)
+        assert not ENDLESS[0].closed
+        await line.send_input({"type": "http.disconnect"})
+        await line.wait(5)
+
+    asyncio.run(talk())
+    assert ENDLESS[0].given >= 3 and ENDLESS[0].closed
+
+
+@pytest.mark.django_db(transaction=True)
+def test_threads_and_their_connections_to_the_database_stay_from_request_to_request(settings: Any) -> None:
+    if connection.vendor != "sqlite":
+        pytest.skip("only SQLite's connections are kept")
+    settings.ROOT_URLCONF, settings.ALLOWED_HOSTS, settings.MIDDLEWARE = __name__, ["*"], []
+    THREADS.clear()
+    app = handler.Handler()
+    assert [ask(app, "/connection/") for _ in range(3)] == [200, 200, 200]
+    assert len(set(THREADS)) == 1
+    app._threads.submit(lambda: connection.close()).result()  # each thread has one of its own
+
+
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[bytes, bytes]]:
     """Whom Django was asked about; it says yes to those whose token or cookie has "good" in it."""
@@ -76,7 +136,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[bytes, bytes]]:
         await send({"type": "http.response.start", "status": 204 if b"good" in told else 401, "headers": []})
         await send({"type": "http.response.body"})
 
-    monkeypatch.setattr(ASGIHandler, "__call__", stand_in_for_django)
+    monkeypatch.setattr(handler.Handler, "handle", stand_in_for_django)
     return found
 
 

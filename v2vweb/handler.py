@@ -1,18 +1,26 @@
 """Django behind the web server: a request runs in one thread from the first middleware to the last.
 
 Django's own ASGI handler changes between the event loop and threads around nearly each middleware of a chain that is not all
-asynchronous, which costs more than all that our pages do.  No view of ours is asynchronous.
+asynchronous, starts a thread for each request, and its connection to the database with it: that costs more than all that
+our pages do.  No view of ours is asynchronous.  Here some threads stay, with their connections.
 """
 
+import asyncio
+import contextlib
+import contextvars
 import hashlib
 import time
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import IO, Any
 
 import django
-from asgiref.sync import sync_to_async
-from django.core.handlers.asgi import ASGIHandler
+from asgiref.sync import ThreadSensitiveContext
+from django.core.exceptions import RequestAborted
+from django.core.handlers.asgi import ASGIHandler, get_script_prefix
 from django.core.handlers.base import BaseHandler
-from django.http import HttpRequest, HttpResponseBase
+from django.core.signals import request_started
+from django.http import HttpResponseBase
+from django.urls import set_script_prefix
 
 #: Where nginx asks whether it may take a piece of an upload (docs/nginx.md).
 MAY_SEND = "/uploads/allowed/"
@@ -20,21 +28,20 @@ MAY_SEND = "/uploads/allowed/"
 #: strangers from filling the disk.
 REMEMBERED = 5.0
 MOST = 1000
+#: Requests at once; further ones wait.  Some of them wait themselves: for a vCenter, say, up to some seconds.
+THREADS = 32
 
 
 class Handler(ASGIHandler):
     def __init__(self) -> None:
         BaseHandler.__init__(self)
         self.load_middleware(is_async=False)
+        self._threads = ThreadPoolExecutor(THREADS, "request")
         self._allowed: dict[bytes, float] = {}  # digest of who asks -> until when
-
-    async def get_response_async(self, request: HttpRequest) -> HttpResponseBase:
-        response: HttpResponseBase = await sync_to_async(self.get_response, thread_sensitive=True)(request)
-        return response
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http" or scope["path"] != MAY_SEND:
-            await super().__call__(scope, receive, send)
+            await self.handle(scope, receive, send)
             return
         who = _digest(scope)
         now = time.monotonic()
@@ -51,7 +58,51 @@ class Handler(ASGIHandler):
                     self._allowed[who] = now + REMEMBERED
             await send(message)
 
-        await super().__call__(scope, receive, note)
+        await self.handle(scope, receive, note)
+
+    async def handle(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            raise ValueError(f"Django has nothing for {scope['type']} here.")
+        try:
+            body = await self.read_body(receive)
+        except RequestAborted:
+            return
+        with contextlib.closing(body):
+            loop, context = asyncio.get_running_loop(), contextvars.copy_context()
+            response = await loop.run_in_executor(self._threads, context.run, self._answer, scope, body)
+            if response.streaming:
+                await self._stream(response, receive, send)
+            else:
+                await self.send_response(response, send)
+
+    def _answer(self, scope: Any, body: IO[bytes]) -> HttpResponseBase:
+        """All of a request, in a thread; what is left open is only a response that streams."""
+        set_script_prefix(get_script_prefix(scope))
+        request_started.send(sender=self.__class__, scope=scope)  # has Django look after the thread's connection
+        request, refusal = self.create_request(scope, body)
+        response: HttpResponseBase | None = refusal if request is None else self.get_response(request)
+        assert response is not None
+        response._handler_class = self.__class__  # type: ignore[attr-defined]  # the sender of request_finished
+        if not response.streaming:
+            response.close()
+        return response
+
+    async def _stream(self, response: HttpResponseBase, receive: Any, send: Any) -> None:
+        """Sends until all is sent or the reader has gone."""
+        async with ThreadSensitiveContext():  # for what iterates in a thread
+            tasks = [
+                asyncio.ensure_future(self.send_response(response, send)),
+                asyncio.ensure_future(self.listen_for_disconnect(receive)),
+            ]
+            try:
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                done = await asyncio.gather(*tasks, return_exceptions=True)
+                await asyncio.get_running_loop().run_in_executor(self._threads, response.close)
+            if isinstance(done[0], Exception):
+                raise done[0]
 
 
 def _digest(scope: Any) -> bytes:

@@ -122,6 +122,7 @@ else:
         "default": {
             "ENGINE": "django.db.backends.sqlite3",
             "NAME": str(DATA_DIR / "v2vweb.sqlite3"),
+            "CONN_MAX_AGE": None,  # v2vweb/handler.py keeps its threads: opening costs more than a page asks
             # A file and not memory: there threads share one cache and lock whole tables, which no installation does.
             "TEST": {"NAME": str(DATA_DIR / "test.sqlite3")},
             "OPTIONS": {
