@@ -41,6 +41,7 @@ LEASE = "conductor"
 LEASE_SECONDS = 10  #: how long a conductor that was killed holds up the next one
 _RENEW_SECONDS = 3
 PAUSE = 0.25  #: seconds between two rounds: they are what a conversion takes longer than virt-v2v alone
+_SIGN_SECONDS = 300  #: a machine's role gives keys that are good for some ten minutes at least
 _STARTS = 3  #: tries to start an agent that ends before it begins
 
 
@@ -62,6 +63,7 @@ class Conductor:
         self.name = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self.since = timezone.now()
         self._renewed: float | None = None
+        self._signed = time.monotonic()
         self._about: dict[str, Any] = {}
         self._tries: dict[tuple[int, int], int] = {}  #: (conversion, attempt) -> agents started in vain
 
@@ -144,10 +146,22 @@ class Conductor:
                 self.watch(conversion)
             except Exception:
                 logger.exception("conversion %s", conversion.pk)
+        self._renew_addresses(active)
         queued = list(rows.filter(state=State.QUEUED).order_by("id"))
         if queued:
             self.start_queued(queued)
         return bool(active or queued)
+
+    def _renew_addresses(self, active: list[Conversion]) -> None:
+        """Signed addresses do not last as long as a conversion may; agents read them from files."""
+        if time.monotonic() - self._signed < _SIGN_SECONDS:
+            return
+        self._signed = time.monotonic()
+        for conversion in active:
+            try:
+                jobs.renew_addresses(conversion)
+            except Exception:  # the next time, perhaps: those that it has may be good for days
+                logger.exception("addresses of conversion %s", conversion.pk)
 
     def _try_boots(self) -> None:
         """Proofs of boot; what goes wrong with one must not hold up conversions."""

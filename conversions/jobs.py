@@ -1,5 +1,6 @@
 """Prepares the folder of an attempt: what the agent is to do, and the secrets as files."""
 
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,6 +46,18 @@ def prepare(conversion: Conversion, env: Mapping[str, str]) -> None:
             objects=objects,
         )
     )
+
+
+def renew_addresses(conversion: Conversion) -> None:
+    """Signs the addresses of files in a bucket anew, for an agent that runs; it reads them for each request.
+
+    They end after a week, or within hours, with the session of the machine's own role.  Raises RefusedError when a file is
+    gone.
+    """
+    _, _, named = planned.placed(source_work.where(conversion), conversion.jobdir.tmp / "source")
+    for name, address in planned.addresses(named).items():
+        with contextlib.suppress(FileNotFoundError):  # it has ended, and its secrets are gone
+            write_atomically(conversion.jobdir.secrets / name, address)
 
 
 def write_secrets(jobdir: JobDir, secrets: Mapping[str, str]) -> None:

@@ -17,7 +17,7 @@ import pytest
 from conversions.agent import processes
 from conversions.bucket import fetch, mount
 from conversions.disks import sandbox
-from conversions.jobdir import JobDir
+from conversions.jobdir import JobDir, write_atomically
 from conversions.problems import RefusedError
 from conversions.runners import LocalRunner
 
@@ -77,6 +77,21 @@ def test_a_mounted_object_is_read_by_ranges_and_its_address_is_in_no_command_lin
         assert allocated < 64 << 10
     assert not os.path.ismount(file) and file.stat().st_size == 0
     assert b"Signature=" not in b"".join(path.read_bytes() for path in work.rglob("*") if path.is_file())
+
+
+@needs_fuse
+def test_an_address_that_is_renewed_counts_at_once(s3: Any, secret: Path, data: bytes, tmp_path: Path) -> None:
+    """As only that shows which one is used, the new one is another object's."""
+    s3.client.put_object(Bucket="uploads", Key="y/disk.img", Body=data[::-1])
+    params = {"Bucket": "uploads", "Key": "y/disk.img"}
+    renewed = s3.client.generate_presigned_url("get_object", Params=params, ExpiresIn=3600)
+    work, file = tmp_path / "work", tmp_path / "disk.img"
+    work.mkdir()
+    with mount.mounted(file, SIZE, secret, work), file.open("rb") as opened:
+        assert opened.read(100) == data[:100]
+        write_atomically(secret, renewed)
+        opened.seek(SIZE - 100)
+        assert opened.read() == data[99::-1]
 
 
 @needs_fuse

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import time
 import uuid
 from pathlib import Path
@@ -10,13 +11,16 @@ from typing import Any
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
+from conversions import conductor
 from conversions.bucket import mount, planned
 from conversions.command import build_command
+from conversions.conductor import Conductor
 from conversions.models import Conversion, Upload
 from conversions.uploading import sweeper
 from conversions.uploading.follow import Follower
 from conversions.uploading.uploaded import place_of
 from tests.ova_files import make_ovf, make_tar
+from tests.test_conductor import ProbeStandin, RunnerStandin
 from tests.test_follow import members, vmdk
 from tests.test_ova import zipped
 
@@ -248,6 +252,27 @@ def test_an_attempt_is_given_a_file_below_its_own_folder_and_an_address_as_a_sec
     secret = conversion.jobdir.secrets / "address-0"
     assert "X-Amz-Signature=" in secret.read_text() and secret.stat().st_mode & 0o777 == 0o600
     assert "X-Amz" not in conversion.jobdir.job.read_text() and "X-Amz" not in str(conversion.plan_json)
+
+
+def test_addresses_are_signed_anew_while_a_conversion_runs(
+    sender: Any, disk: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversion, leader = (
+        converted(sender, "web01.ova", make_tar(members(disk))),
+        Conductor(RunnerStandin(), ProbeStandin()),
+    )
+    leader.tick()
+    secret = conversion.jobdir.secrets / "address-0"
+    assert "X-Amz-Signature=" in secret.read_text(), "made when it starts, however long it has waited"
+    secret.write_text("one that is no good any more")
+    leader.tick()
+    assert secret.read_text() == "one that is no good any more"
+    monkeypatch.setattr(conductor, "_SIGN_SECONDS", 0)
+    leader.tick()
+    assert "X-Amz-Signature=" in secret.read_text() and secret.stat().st_mode & 0o777 == 0o600
+    shutil.rmtree(secret.parent)
+    leader.tick()
+    assert not secret.parent.exists(), "an agent that ends has taken them away"
 
 
 @pytest.mark.parametrize("fuse", [pytest.param(True, marks=needs_fuse), False])

@@ -48,9 +48,11 @@ def remove_tmp(jobdir: JobDir) -> list[str]:
     left = []
     processes.unmount_below(jobdir.path)
     _remove_sockets(jobdir)
-    for folder in (jobdir.tmp, jobdir.secrets):
+    # Twice the secrets: the conductor may just have renewed one in there.
+    for folder in (jobdir.tmp, jobdir.secrets, jobdir.secrets):
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             shutil.rmtree(folder, onerror=_make_writable_and_retry)
+    for folder in (jobdir.tmp, jobdir.secrets):
         if folder.exists():
             left.append(f"{folder} (could not be removed)")
     return left
