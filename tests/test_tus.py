@@ -274,6 +274,22 @@ def test_the_quota_of_all_counts_everybodys(env: Any, tus: Any, charlie: Any, al
     assert tus(alice).create("b.ova", 6000).status_code == 413
 
 
+@pytest.mark.parametrize("quota", ["upload_quota", "upload_quota_all"])
+def test_a_quota_that_was_made_smaller_stops_an_upload_and_loses_nothing(
+    env: Any, tus: Any, charlie: Any, quota: str
+) -> None:
+    env(**{quota: 2 * len(OVA)})
+    sender = tus(charlie)
+    url = sender.create("web01.ova", len(OVA))["Location"]
+    assert sender.patch(url, 0, OVA[:5000]).status_code == 204
+    env(**{quota: len(OVA) - 1})
+    response = sender.patch(url, 5000, OVA[5000:])
+    assert response.status_code == 403 and "Nothing that was sent is lost" in problem(response)["text"]
+    env(**{quota: len(OVA)})
+    assert sender.head(url)["Upload-Offset"] == "5000"
+    assert sender.patch(url, 5000, OVA[5000:]).status_code == 204
+
+
 def test_bytes_still_owed_to_others_count_as_taken(env: Any, tus: Any, charlie: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr(LocalStore, "free", lambda self: 100_000)
     assert tus(charlie).create("a.ova", 60_000).status_code == 201

@@ -259,6 +259,7 @@ def append(upload: Upload, offset: int, body: Body) -> int:
         raise refused(
             "upload-too-long", "The file is longer than was said", f"It was to have {upload.size} bytes.", status=413
         )
+    _guard_quota(upload)
     _guard_space(upload, body.length)
     try:
         end = get_store(upload.storage).append(place_of(upload), offset, body)
@@ -275,6 +276,19 @@ def append(upload: Upload, offset: int, body: Body) -> int:
         raise _unreachable(error) from None
     received(upload, offset, end)
     return end
+
+
+def _guard_quota(upload: Upload) -> None:
+    """A quota that was made smaller stops what goes beyond it, too.  Asked for only where there is one: at each piece."""
+    own, everybody = settings.ENV.upload_quota, settings.ENV.upload_quota_all
+    if (own and kept(upload.owner) > own) or (everybody and kept() > everybody):
+        raise refused(
+            "upload-over-quota",
+            "The space for uploads was made smaller",
+            "Uploads that have begun do not fit into it any more. Nothing that was sent is lost.",
+            "Remove uploads that you do not need any more, then go on; or ask your administrator for more space.",
+            status=403,
+        )
 
 
 def _guard_space(upload: Upload, length: int) -> None:

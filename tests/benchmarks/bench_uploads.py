@@ -38,7 +38,7 @@ def create(port: int, token: str, name: str, size: int) -> str:
 
 
 def send(port: int, token: str, name: str, path: Path) -> float:
-    """Sends a file over one connection; returns the seconds."""
+    """Sends a file over one connection, as curl would: the kernel takes it from the file; returns the seconds."""
     size = path.stat().st_size
     url = create(port, token, name, size)
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
@@ -46,7 +46,12 @@ def send(port: int, token: str, name: str, path: Path) -> float:
     begin = time.perf_counter()
     with path.open("rb") as file:
         for offset in range(0, size, CHUNK):
-            connection.request("PATCH", url, file.read(CHUNK), headers | {"Upload-Offset": str(offset)})
+            piece = min(CHUNK, size - offset)
+            connection.putrequest("PATCH", url)
+            for name, value in headers.items() | {("Upload-Offset", str(offset)), ("Content-Length", str(piece))}:
+                connection.putheader(name, value)
+            connection.endheaders()
+            assert connection.sock.sendfile(file, offset, piece) == piece
             response = connection.getresponse()
             assert response.status == 204, response.read()
             response.read()

@@ -7,6 +7,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from django.conf import settings
@@ -20,10 +21,25 @@ _sync_file_range = getattr(ctypes.CDLL(None), "sync_file_range", None)  # Python
 _START_WRITING = 2  # SYNC_FILE_RANGE_WRITE
 
 
-def start_writing(fd: int, begin: int, end: int) -> None:
-    """Has the kernel begin to write a range to the disk, so that the next fdatasync finds little left to wait for."""
+_beside = ThreadPoolExecutor(1, "start-writing")
+
+
+def start_writing(path: Path, begin: int, end: int) -> None:
+    """Has the kernel begin to write a range to the disk, so that the next fdatasync finds little left to wait for.
+
+    Beside the answer to the sender: finding blocks for a piece takes the kernel a tenth of the piece's time.
+    """
     if _sync_file_range is not None and end > begin:
-        _sync_file_range(fd, ctypes.c_int64(begin), ctypes.c_int64(end - begin), ctypes.c_uint(_START_WRITING))
+        _beside.submit(_start_writing, path, begin, end)
+
+
+def _start_writing(path: Path, begin: int, end: int) -> None:
+    with contextlib.suppress(OSError):  # removed meanwhile
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            _sync_file_range(fd, ctypes.c_int64(begin), ctypes.c_int64(end - begin), ctypes.c_uint(_START_WRITING))
+        finally:
+            os.close(fd)
 
 
 class LocalStore(Store):
@@ -60,7 +76,7 @@ class LocalStore(Store):
             if at == place.size or at // SYNC_EVERY > offset // SYNC_EVERY:
                 os.fdatasync(fd)
             else:
-                start_writing(fd, offset, at)
+                start_writing(self.path(place), offset, at)
             return at
 
     @staticmethod
