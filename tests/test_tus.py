@@ -232,7 +232,7 @@ def test_a_piece_in_the_middle_costs_a_few_reads_and_no_write(
     client = Tus(Client(headers={"Authorization": f"Bearer {text}"}))
     url = client.create("web01.ova", len(OVA))["Location"]
     client.patch(url, 0, OVA[:5000])  # its verdict is noted, and when the token was used
-    with django_assert_num_queries(3) as seen:  # token and person, roles, upload
+    with django_assert_num_queries(4) as seen:  # token and person, roles, upload, quota
         assert client.patch(url, 5000, OVA[5000:6000]).status_code == 204
     assert all(query["sql"].startswith("SELECT") for query in seen.captured_queries)
 

@@ -87,7 +87,7 @@ def _unreachable(error: UnreachableError) -> RefusedError:
 
 
 def kept(user: Any = None) -> int:
-    """Bytes that uploads, of one person or of all, take or will take."""
+    """Bytes that uploads, of one person (or their number) or of all, take or will take."""
     rows = Upload.objects.exclude(state=Upload.State.REFUSED)
     if user is not None:
         rows = rows.filter(owner=user)
@@ -279,9 +279,9 @@ def append(upload: Upload, offset: int, body: Body) -> int:
 
 
 def _guard_quota(upload: Upload) -> None:
-    """A quota that was made smaller stops what goes beyond it, too.  Asked for only where there is one: at each piece."""
+    """A quota that was made smaller stops what goes beyond it, too."""
     own, everybody = settings.ENV.upload_quota, settings.ENV.upload_quota_all
-    if (own and kept(upload.owner) > own) or (everybody and kept() > everybody):
+    if (own and kept(upload.owner_id) > own) or (everybody and kept() > everybody):
         raise refused(
             "upload-over-quota",
             "The space for uploads was made smaller",
