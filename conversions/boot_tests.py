@@ -92,9 +92,28 @@ def told(conversion: Conversion) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     for test in conversion.boot_tests.all():
         state = folder_of(test).read_state() if test.state == BootTest.State.RUNNING else None
-        names = [picture["name"] for picture in (test.outcome or {}).get("pictures", ())]
-        rows.append({"test": test, "seen": state, "pictures": (names or list(state.pictures if state else ()))[-6:]})
+        running = [{"name": name, "seconds": None} for name in (state.pictures if state else ())]
+        pictures = list((test.outcome or {}).get("pictures", ())) or running
+        rows.append({"test": test, "seen": state, "tried": _in_words(test.settings), "pictures": pictures[-6:]})
     return {"boot_tests": rows, "boot_busy": any(not row["test"].is_over for row in rows)}
+
+
+_BUS = {"sata": "SATA", "virtio": "virtio", "scsi": "virtio-scsi"}
+
+
+def _in_words(changes: dict[str, Any]) -> str:
+    """ "disks on SATA, UEFI firmware": the settings of a trial, as the suggestions call them."""
+    words = []
+    for key, value in changes.items():
+        if key == "bus":
+            words.append(f"disks on {_BUS.get(value, value)}")
+        elif key == "firmware":
+            words.append(f"{str(value).upper()} firmware")
+        elif key == "secure_boot":
+            words.append("secure boot" if value else "no secure boot")
+        else:
+            words.append(f"{key}: {value}")
+    return ", ".join(words)
 
 
 def _tell(conversion: Conversion, actor: str, data: dict[str, Any]) -> None:

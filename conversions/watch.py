@@ -59,7 +59,8 @@ def _seconds(at: datetime | None) -> float | None:
 
 def snapshot(conversion: Conversion, counts: dict[str, int], phase_since: datetime | None = None) -> dict[str, Any]:
     """The state of a conversion as its page gets it; times are seconds since the epoch."""
-    disks = [{**disk, "words": progress_words(disk)} for disk in conversion.progress.get("disks") or []]
+    stopping = {"rate": None, "eta": None} if conversion.state == State.CANCELLING else {}  # nothing more is copied
+    disks = [{**disk, "words": progress_words(disk | stopping)} for disk in conversion.progress.get("disks") or []]
     return {
         "t": "state",
         "id": conversion.pk,
@@ -74,7 +75,7 @@ def snapshot(conversion: Conversion, counts: dict[str, int], phase_since: dateti
         "progress": {
             **conversion.progress,
             "percent": percent(conversion),
-            "words": progress_words(conversion.progress),
+            "words": progress_words(conversion.progress | stopping),
             "disks": disks,
         },
         "error": conversion.error,

@@ -43,7 +43,11 @@ def test_a_requester_sees_and_counts_only_own_ones(three: Any, charlie: Any, log
 
 
 def test_somebody_without_a_role_sees_nothing(three: Any, stranger: Any, log_in: Any) -> None:
-    assert log_in(stranger).get("/").status_code == 403
+    answer = log_in(stranger).get("/")
+    page = answer.content.decode()
+    assert answer.status_code == 403 and "Your account is not ready yet" in page
+    # No menu of pages that all say the same.
+    assert "Ask your administrator to give you a role" in page and 'href="/sources/"' not in page
 
 
 def test_who_is_not_logged_in_is_sent_to_the_login(client: Any, db: None) -> None:

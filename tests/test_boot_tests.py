@@ -120,11 +120,20 @@ def test_the_page_shows_the_verdict_the_pictures_and_what_helps(
     BootTests().tick("tcg")
     client = log_in(alice)
     page = client.get(conversion.get_absolute_url()).content.decode()
-    assert PANIC.title in page and "Try: Disks on SATA" in page and "screen-001.png" in page
+    assert PANIC.title in page and "<strong>Disks on SATA</strong>" in page and "screen-001.png" in page
+    # Why it could help stands there, not only under the mouse.
+    assert f"<p>{PANIC.suggestions[0]['reason']}</p>" in page and "Asked for by alice" in page
     address = reverse("boot-picture", args=[conversion.pk, test.pk, "screen-001.png"])
     assert b"".join(client.get(address)) == b"PNG"
     assert client.get(reverse("boot-picture", args=[conversion.pk, test.pk, "trial.json"])).status_code == 404
     assert client.get(address.replace("screen-001", "..%2Fresult")).status_code == 404
+
+
+def test_the_part_of_the_page_alone_leads_to_the_page(conversion: Conversion, alice: Any, log_in: Any) -> None:
+    address = reverse("conversion-boot", args=[conversion.pk])
+    assert log_in(alice).get(address)["Location"] == f"{conversion.get_absolute_url()}#boot"
+    part = log_in(alice).get(address, HTTP_HX_REQUEST="true").content.decode()
+    assert "Does it boot?" in part and "<html" not in part
 
 
 def test_a_suggestion_is_one_click_and_its_manifest_another(conversion: Conversion, alice: Any, log_in: Any) -> None:

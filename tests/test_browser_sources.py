@@ -61,6 +61,16 @@ def test_several_guests_of_3000_are_searched_selected_and_started(page: Page, bi
     narrow(page, "source-guests")
     page.check()
 
+    # On a phone a guest is a few lines, and the rest of it behind “More”.
+    browser.set_viewport_size({"width": 390, "height": 900})
+    row = browser.locator("#guests tbody tr").first
+    assert row.bounding_box()["height"] < 160
+    assert row.locator("[data-label=Networks]").is_hidden() and row.get_by_text("shut down").is_visible()
+    row.get_by_text("More", exact=False).click()
+    assert row.locator("[data-label=Networks]").is_visible()
+    page.check()
+    browser.set_viewport_size({"width": 1280, "height": 800})
+
     # Chosen one by one, over a search and a page; the bar follows each tick.
     search(browser, "C0_RP0_VM14")
     first = browser.get_by_role("checkbox", name=re.compile("^Select ")).nth(0)

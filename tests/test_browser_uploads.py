@@ -87,7 +87,7 @@ def test_the_keyboard_is_enough(tab: Page, ova: Path, tmp_path: Path) -> None:
     copy.hardlink_to(ova)
     page = tab.page
     page.goto("/uploads/")
-    page.get_by_text("On the server").wait_for()
+    page.get_by_text("Uploaded files").wait_for()
     with page.expect_file_chooser(timeout=30_000) as chooser:
         page.locator("#files").press("Space")  # focuses at that moment: a list that arrives may take the focus before
     chooser.value.set_files(str(copy))

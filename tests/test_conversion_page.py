@@ -147,6 +147,13 @@ def test_a_finished_one_has_its_files_with_sizes_long_after(make_conversion: Any
     assert "done" in text  # the log's last lines without any script
 
 
+def test_one_that_is_stopping_promises_no_end_of_the_copying(make_conversion: Any, alice: Any, log_in: Any) -> None:
+    progress = {"bytes_done": 1024, "bytes_total": 2048, "rate": 512.0, "eta": [120, 180]}
+    row = make_conversion(alice, state="cancelling", phase="copying", progress=progress | {"disks": [progress]})
+    shown = page(log_in(alice), row)
+    assert "1.0 KiB of 2.0 KiB" in shown and "a second" not in shown and "left" not in shown
+
+
 def test_a_cancelled_one_says_what_is_still_there(make_conversion: Any, alice: Any, log_in: Any) -> None:
     receipt = {"removed": ["web01-sda, half copied"], "kept": ["the log"]}
     row = make_conversion(alice, state="cancelled", cancel_requested_by="alice", receipt=receipt)

@@ -10,6 +10,7 @@ from conversions.models import Batch, Conversion, Draft, InventoryGuest, SavedSo
 from conversions.problems import Problem
 from conversions.servers import guest_table, refresh
 from conversions.servers.inventory import GuestRecord
+from conversions.servers.trust import Certificate
 from conversions.source_forms import SourceForm
 from conversions.states import State
 from tests.fixtures_vsphere import save_vcenter
@@ -96,3 +97,49 @@ def test_a_move_that_was_left_at_its_first_step_is_offered_again(saved: SavedSou
     )
     answer = log_in(alice).get("/new/")
     assert answer.status_code == 200 and "no name yet" in answer.content.decode()
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> Certificate:
+    """What a server shows that stands for a vCenter."""
+    now = timezone.now()
+    certificate = Certificate(
+        pem="PEM",
+        sha256="AA:AA",
+        sha1="BB:BB",
+        subject="CN=vcenter",
+        issuer="CN=vcenter",
+        not_before=now,
+        not_after=now,
+    )
+    monkeypatch.setattr("conversions.views.sources.fetch_certificate", lambda host, port: certificate)
+    return certificate
+
+
+def test_a_certificate_that_is_trusted_already_asks_for_nothing(
+    saved: SavedSource, shown: Certificate, log_in: Any, alice: Any
+) -> None:
+    SavedSource.objects.filter(pk=saved.pk).update(pin="PEM", pin_sha256=shown.sha256)
+    page = log_in(alice).get(f"/sources/{saved.pk}/trust/").content.decode()
+    assert "It is the one that is trusted" in page and "Trust it" not in page
+
+
+def test_another_certificate_than_the_trusted_one_stands_beside_it(
+    saved: SavedSource, shown: Certificate, log_in: Any, alice: Any
+) -> None:
+    SavedSource.objects.filter(pk=saved.pk).update(pin="OLD", pin_sha256="CC:CC")
+    page = log_in(alice).get(f"/sources/{saved.pk}/trust/").content.decode()
+    assert "This is not the certificate that was trusted before" in page and "Trust it" in page
+    assert "AA:AA" in page and "CC:CC" in page
+
+
+def test_a_batch_says_all_when_all_are_alike(saved: SavedSource, log_in: Any, alice: Any) -> None:
+    plan = {"name": "x", "source": {"kind": "disk", "settings": {}}, "guest": {"disks": []}}
+    for name, states in {"even": [State.SUCCEEDED] * 2, "odd": [State.SUCCEEDED, State.LOST]}.items():
+        batch = Batch.objects.create(name=name, owner=alice)
+        for state in states:
+            Conversion.objects.create(name=name, owner=alice, batch=batch, state=state, plan_json=plan)
+    page = log_in(alice).get("/batches/").content.decode()
+    assert ">all 2 done<" in page and ">2: 1 done, 1 lost<" in page
+    # A word that nobody knows brings its meaning and what to do.
+    assert "its program is gone: retry it" in log_in(alice).get("/").content.decode()

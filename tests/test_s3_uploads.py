@@ -65,6 +65,10 @@ def test_an_ova_arrives_in_the_bucket_checked_and_nothing_stays_here(
     assert upload.verdict["compared"] == ["web01.ovf", "disk1.vmdk"] and upload.verdict["guest"]["name"]
     assert objects(s3) == [f"{upload.pk}/web01.ova"]
     assert local_files(settings) == []
+    # The pages say where it lies.
+    listed = sender.client.get("/uploads/").content.decode()
+    assert ">in the bucket<" in listed and "not on this server's own disk" in listed
+    assert "the storage bucket uploads (S3)" in sender.client.get(upload.get_absolute_url()).content.decode()
 
 
 def test_it_is_followed_while_it_comes_and_never_more_than_some_parts_are_here(

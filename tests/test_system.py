@@ -335,3 +335,35 @@ def test_each_source_folder_is_looked_at(settings: Any, tmp_path: Path, monkeypa
     assert "free" in there.value and "mounted" in gone.meaning
     monkeypatch.setattr("os.access", lambda *_: False)
     assert next(iter(machine.source_roots())).value == "not readable"
+
+
+# -- uploads through nginx --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+def test_nginxs_folder_is_a_line_only_where_it_is_set(env: Any, settings: Any, tmp_path: Path) -> None:
+    settings.UPLOAD_DIR = tmp_path / "uploads"
+    settings.UPLOAD_DIR.mkdir()
+    assert "nginx" not in [check.id for check in installation.checks()]
+    env(upload_body_dir=tmp_path)
+    (check,) = (check for check in installation.checks() if check.id == "nginx")
+    assert (check.state, check.value, check.command) == ("ok", str(tmp_path), "")
+
+
+def test_a_folder_of_nginx_that_is_not_there_is_an_error_with_the_command(
+    env: Any, settings: Any, tmp_path: Path
+) -> None:
+    settings.UPLOAD_DIR = tmp_path
+    env(upload_body_dir=tmp_path / "my bodies")
+    check = installation.nginx(tmp_path / "my bodies")
+    assert check.state == "error" and "cannot be used" in check.value
+    assert check.command.startswith("install -d -m 700 -o ") and f"'{tmp_path}/my bodies'" in check.command
+
+
+def test_a_folder_of_nginx_on_another_disk_is_a_warning(env: Any, settings: Any, tmp_path: Path) -> None:
+    settings.UPLOAD_DIR, shm = tmp_path, Path("/dev/shm")
+    if shm.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second file system here")
+    env(upload_body_dir=shm)
+    check = installation.nginx(shm)
+    assert check.state == "warning" and "copied" in check.meaning

@@ -24,7 +24,7 @@ def bucket() -> Iterator[Check]:
             store.check()
     except UnreachableError as error:
         text = f"{meaning} It does not answer, or does not accept the key: {error}"
-        yield Check(id, title, "error", where, text, "docs/s3.md says what the key must be allowed to do")
+        yield Check(id, title, "error", where, f"{text} docs/s3.md says what the key must be allowed to do.")
         return
     key: Path | None = env.s3_key_file
     if key and key.stat().st_mode & 0o077:

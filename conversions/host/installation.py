@@ -1,6 +1,9 @@
 """Is v2vweb itself all there: conductor, database, Redis, and how libguestfs's appliance runs?  Quick questions only."""
 
+import getpass
+import shlex
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import redis
@@ -10,6 +13,7 @@ from django.utils import timezone
 
 from ..models import Lease
 from ..problems import size_words
+from . import checks as settings_checks
 from .machine import Check
 
 #: The conductor's row in the table of leases.
@@ -29,6 +33,8 @@ def checks() -> Iterator[Check]:
     yield database()
     if settings.ENV.redis_url:
         yield redis_bell()
+    if settings.ENV.upload_body_dir is not None:
+        yield nginx(settings.ENV.upload_body_dir)
 
 
 def conductor(lease: Lease | None) -> Check:
@@ -125,3 +131,18 @@ def redis_bell() -> Check:
             "systemctl start redis-server",
         )
     return Check("redis", title, "ok", "answers", "It tells the web processes that something is new.")
+
+
+def nginx(folder: Path) -> Check:
+    """What the checks of the settings say of the folder in which nginx leaves the pieces of uploads."""
+    title = "Uploads through nginx"
+    for message in settings_checks.uploads(None):
+        if message.id == "conversions.W020":
+            text = "nginx leaves the pieces of uploads in this folder: uploads through it fail until v2vweb may use it."
+            command = f"install -d -m 700 -o {getpass.getuser()} {shlex.quote(str(folder))}"
+            return Check("nginx", title, "error", f"{folder} cannot be used", f"{text} {message.hint}", command)
+        if message.id == "conversions.W021":
+            text = f"Each piece is copied from one file system to the other. {message.hint}"
+            return Check("nginx", title, "warning", f"{folder} is not on the file system of the uploads", text)
+    text = "nginx leaves the pieces of uploads there, and v2vweb takes them over without reading them once more."
+    return Check("nginx", title, "ok", str(folder), text)

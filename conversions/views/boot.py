@@ -20,7 +20,9 @@ from .conversion import conversion_of
 @require_safe
 @allowed("conversions.see_conversion", conversion_of)
 def section(request: HttpRequest, conversion: Conversion) -> HttpResponse:
-    """The part of the conversion's page; asks for itself again while a test runs."""
+    """The part of the conversion's page; asks for itself again while a test runs.  Alone it is no page."""
+    if not request.htmx:  # type: ignore[attr-defined]
+        return redirect(f"{conversion.get_absolute_url()}#boot")
     context = {
         "conversion": conversion,
         "may_change": request.user.has_perm("conversions.change_conversion_run", conversion),

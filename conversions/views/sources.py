@@ -148,8 +148,11 @@ def trust_page(request: HttpRequest, saved: SavedSource) -> HttpResponse:
         if pinning.wants_host_keys(saved):
             keys = ssh.host_keys(saved)
             shown = ",".join([shown, *(key.fingerprint for key in keys)])
-            context |= {"keys": keys, "known": {key["fingerprint"] for key in saved.host_keys}}
+            known = {key["fingerprint"] for key in saved.host_keys}
+            context |= {"keys": keys, "known": known}
+            context["keys_changed"] = bool(known) and not known >= {key.fingerprint for key in keys}
         context["shown"] = shown
+        context["trusted"] = not saved.blocked and _is_trusted(saved, certificate, keys)
     except RefusedError as refusal:
         context["problem"] = refusal.problem
         return render(request, "conversions/sources/trust.html", context, status=409)
@@ -169,6 +172,14 @@ def trust_page(request: HttpRequest, saved: SavedSource) -> HttpResponse:
         pinning.accept_certificate(saved, certificate)
     messages.success(request, f"{saved.host} is trusted.")
     return redirect("source", pk=saved.pk)
+
+
+def _is_trusted(saved: SavedSource, certificate: Any, keys: Any) -> bool:
+    """Whether all that the server shows was accepted before, so that there is nothing to decide."""
+    known = {key["fingerprint"] for key in saved.host_keys}
+    return (certificate is None or certificate.sha256 == saved.pin_sha256) and known >= {
+        k.fingerprint for k in keys or ()
+    }
 
 
 @never_cache

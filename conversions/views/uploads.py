@@ -66,6 +66,7 @@ def index(request: HttpRequest) -> HttpResponse:
         "sees_others": role_of(request.user) != "requester",
         "unfinished_days": settings.ENV.upload_unfinished_days,
         "keep_days": settings.ENV.upload_keep_days,
+        "bucket": settings.ENV.s3_bucket,
         "nav": "uploads",
     }
     return render(request, f"conversions/uploads/{template}", context)
@@ -115,7 +116,11 @@ def summary(verdict: dict[str, Any]) -> str:
 def page(request: HttpRequest, upload: Upload) -> HttpResponse:
     (one,) = _with_use([upload])
     template = "_detail.html" if request.htmx else "detail.html"  # type: ignore[attr-defined]
-    context = shown(*one) | {"may_change": request.user.has_perm("conversions.change_upload", upload), "nav": "uploads"}
+    context = shown(*one) | {
+        "may_change": request.user.has_perm("conversions.change_upload", upload),
+        "bucket": settings.ENV.s3_bucket,
+        "nav": "uploads",
+    }
     return render(request, f"conversions/uploads/{template}", context)
 
 

@@ -139,7 +139,7 @@
     const stall = by("stall");
     if (!stall) return;
     const silent = now - lastOutput;
-    stall.hidden = !lastOutput || silent < 60;
+    stall.hidden = !lastOutput || silent < 60 || state.state !== "running";
     if (stall.hidden) return;
     const long = silent > state.quiet;
     stall.classList.toggle("pf-m-info", !long);
