@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conversions.archives.ova import Ova, OvaReader, check_manifest, read_ova
+from conversions.archives.ova import check_manifest, read_ova
+from conversions.archives.ova_reader import Ova, OvaReader
 from conversions.archives.packed import packed_as
 from conversions.archives.tar import Member, TarReader
 from conversions.problems import RefusedError

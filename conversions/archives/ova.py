@@ -11,11 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from .digests import Digest, check_digest
-from .ova_reader import MAX_MANIFEST, MAX_OVF, STOPS_VIRT_V2V, Ova, OvaReader, worked_around
+from .ova_reader import MAX_MANIFEST, MAX_OVF, Ova, OvaReader
 from .packed import CHUNK, Gunzip, open_zip, packed_as, read_member, refuse_bomb, refuse_truncated
 from .tar import BLOCK, Member, TarReader, check_name, refuse
-
-__all__ = ["STOPS_VIRT_V2V", "Ova", "OvaReader", "check_manifest", "read_ova", "worked_around"]
 
 QUICK = 256 * CHUNK
 

@@ -8,7 +8,8 @@ from django import forms
 from django.conf import settings as site
 
 from ..archives import ova_view, unpacking
-from ..archives.ova import STOPS_VIRT_V2V, Ova, check_manifest, read_ova, worked_around
+from ..archives.ova import check_manifest, read_ova
+from ..archives.ova_reader import STOPS_VIRT_V2V, Ova, worked_around
 from ..archives.ovf_disks import OvfDisk
 from ..archives.tar import Member
 from ..bucket import planned

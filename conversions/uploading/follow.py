@@ -19,13 +19,15 @@ from django.utils import timezone
 
 from ..archives import unpacking
 from ..archives.digests import check_digest
-from ..archives.ova import Ova, OvaReader, check_manifest, read_ova
+from ..archives.ova import check_manifest, read_ova
+from ..archives.ova_reader import Ova, OvaReader
 from ..archives.packed import Gunzip, Packed, packed_as
 from ..archives.tar import Piece
 from ..disks.images import Image, check_headers
 from ..models import Upload
 from ..problems import Problem, RefusedError
 from . import autostart, uploads
+from .refusals import refused
 from .stores import get_store
 from .stores.base import UnreachableError
 from .sweeper import sweep
@@ -152,7 +154,7 @@ class Follow:
         algorithm, _, expected = self.expected.partition(":")
         actual = self._other.hexdigest() if self._other else self.sha256
         if expected and expected != actual:
-            raise uploads.refused(
+            raise refused(
                 "checksum-differs",
                 "The checksum is not the expected one",
                 f"The {algorithm.upper()} should be {expected}; it is {actual}.",

@@ -1,7 +1,6 @@
 """Uploads: files that arrive in pieces, over days if need be, and are kept for conversions.
 
-How much has come, the store tells, never the database.  What is refused is a RefusedError with HTTP's number:
-413 too large or over the quota, 409 the wrong offset, 423 somebody else is sending it, 507 no space, 422 no use.
+How much has come, the store tells, never the database.  What is refused is a RefusedError with HTTP's number: refusals.py.
 """
 
 import logging
@@ -14,13 +13,13 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.db import transaction
-from django.db.models import Sum
 from django.utils import timezone
 
-from ..host import space
 from ..models import Conversion, Upload
 from ..problems import Problem, RefusedError, size_words
 from ..states import ACTIVE, State
+from .refusals import full, refused, unreachable
+from .room import check_room, guard_quota, guard_space, quota_left, space_left, storage
 from .stores import get_store
 from .stores.base import Body, BusyError, FullError, OffsetError, UnreachableError
 from .uploaded import file_name, place_of
@@ -35,119 +34,6 @@ MAX_SIZE = 64 << 40
 #: How often a row notes that pieces come: not at each of them, which would be a trip to the disk that says nothing new.
 NOTE_EVERY = timedelta(seconds=10)
 KINDS = {40: "sha1", 64: "sha256", 128: "sha512"}
-
-
-def refused(
-    code: str,
-    title: str,
-    text: str,
-    action: str = "",
-    *,
-    status: int = 422,
-    whose: str = "you",
-    field: str | None = None,
-) -> RefusedError:
-    return RefusedError(Problem(code, title, text, action, whose), status=status, field=field)
-
-
-# -- where the bytes are -----------------------------------------------------------------------------------------------
-
-
-def offset_of(upload: Upload) -> int:
-    """Bytes that are there."""
-    if upload.state in (Upload.State.CHECKING, Upload.State.READY):
-        return upload.size
-    try:
-        return get_store(upload.storage).offset(place_of(upload))
-    except UnreachableError as error:
-        raise _unreachable(error) from None
-
-
-def offset_shown(upload: Upload) -> int:
-    """For a page: as far as it has been read, when its place does not answer."""
-    try:
-        return 0 if upload.state == Upload.State.REFUSED else offset_of(upload)
-    except RefusedError:
-        return int((upload.verdict or {}).get("followed", 0))
-
-
-def _unreachable(error: UnreachableError) -> RefusedError:
-    logger.warning("the uploads' bucket: %s", error)
-    return refused(
-        "upload-store-unreachable",
-        "The place where uploads are kept does not answer",
-        "Nothing that was sent is lost. Sending goes on by itself as soon as it answers.",
-        "If it lasts, tell your administrator to look at “Bucket of uploads” on the page “System”.",
-        status=503,
-        whose="administrator",
-    )
-
-
-# -- space and quota ---------------------------------------------------------------------------------------------------
-
-
-def kept(user: Any = None) -> int:
-    """Bytes that uploads, of one person (or their number) or of all, take or will take."""
-    rows = Upload.objects.exclude(state=Upload.State.REFUSED)
-    if user is not None:
-        rows = rows.filter(owner=user)
-    return rows.aggregate(total=Sum("size"))["total"] or 0
-
-
-def quota_left(user: Any) -> int | None:
-    """Bytes that a person may still upload; None without a limit."""
-    left = []
-    if settings.ENV.upload_quota:
-        left.append(settings.ENV.upload_quota - kept(user))
-    if settings.ENV.upload_quota_all:
-        left.append(settings.ENV.upload_quota_all - kept())
-    return max(0, min(left)) if left else None
-
-
-def owed() -> int:
-    """Bytes that uploads which have begun will still bring."""
-    rows = Upload.objects.filter(state=Upload.State.RECEIVING, storage="local")
-    return sum(max(0, row.size - offset_of(row)) for row in rows)
-
-
-def space_left() -> int | None:
-    """Bytes for new uploads: what is free without the reserve, what others still bring and what conversions will take."""
-    free = get_store(storage()).free()
-    if free is None:
-        return None
-    taken = owed() + settings.ENV.upload_reserve
-    settings.UPLOAD_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if settings.UPLOAD_DIR.stat().st_dev == settings.DATA_DIR.stat().st_dev:
-        taken += space.reserved()
-    return max(0, free - taken)
-
-
-def storage() -> str:
-    """The kind of store that new uploads go to."""
-    return "s3" if settings.ENV.s3_bucket else "local"
-
-
-def check_room(size: int, left: int | None, room: int | None) -> None:
-    """Raises RefusedError when a file is larger than what quota_left() and space_left() have told."""
-    if left is not None and size > left:
-        raise refused(
-            "upload-over-quota",
-            "Your space for uploads is used up",
-            f"The file has {size_words(size)}; you may upload {size_words(left)} more.",
-            "Remove uploads that you do not need any more, or ask your administrator for more space.",
-            status=413,
-            field="size",
-        )
-    if room is not None and size > room:
-        raise refused(
-            "upload-no-space",
-            "There is not enough free space on this server",
-            f"The file has {size_words(size)}; there is room for {size_words(room)} beside what others are sending "
-            "and what conversions need.",
-            "Ask your administrator for more space, or wait until other uploads and conversions are done.",
-            status=507,
-            whose="administrator",
-        )
 
 
 # -- beginning ---------------------------------------------------------------------------------------------------------
@@ -259,8 +145,8 @@ def append(upload: Upload, offset: int, body: Body) -> int:
         raise refused(
             "upload-too-long", "The file is longer than was said", f"It was to have {upload.size} bytes.", status=413
         )
-    _guard_quota(upload)
-    _guard_space(upload, body.length)
+    guard_quota(upload)
+    guard_space(upload, body.length)
     try:
         end = get_store(upload.storage).append(place_of(upload), offset, body)
     except BusyError:
@@ -271,41 +157,11 @@ def append(upload: Upload, offset: int, body: Body) -> int:
         error_text = f"{error.offset} bytes are there."
         raise refused("upload-offset", "The piece does not fit", error_text, status=409) from None
     except FullError:
-        raise _full() from None
+        raise full() from None
     except UnreachableError as error:
-        raise _unreachable(error) from None
+        raise unreachable(error) from None
     received(upload, offset, end)
     return end
-
-
-def _guard_quota(upload: Upload) -> None:
-    """A quota that was made smaller stops what goes beyond it, too."""
-    own, everybody = settings.ENV.upload_quota, settings.ENV.upload_quota_all
-    if (own and kept(upload.owner_id) > own) or (everybody and kept() > everybody):
-        raise refused(
-            "upload-over-quota",
-            "The space for uploads was made smaller",
-            "Uploads that have begun do not fit into it any more. Nothing that was sent is lost.",
-            "Remove uploads that you do not need any more, then go on; or ask your administrator for more space.",
-            status=403,
-        )
-
-
-def _guard_space(upload: Upload, length: int) -> None:
-    free = get_store(upload.storage).free()
-    if free is not None and free - length < settings.ENV.upload_reserve:
-        raise _full()
-
-
-def _full() -> RefusedError:
-    return refused(
-        "upload-disk-full",
-        "Uploads pause: the server's disk is nearly full",
-        "Nothing that was sent is lost. Sending goes on by itself as soon as there is space.",
-        "Remove uploads and results that nobody needs, or ask your administrator for more space.",
-        status=507,
-        whose="administrator",
-    )
 
 
 def received(upload: Upload, offset: int, end: int) -> None:

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..archives.ova import STOPS_VIRT_V2V, Ova, OvaReader, read_ova, worked_around
+from ..archives.ova import read_ova
+from ..archives.ova_reader import STOPS_VIRT_V2V, Ova, OvaReader, worked_around
 from ..archives.packed import CHUNK, Gunzip, Packed, packed_as, refuse_truncated
 from ..archives.tar import BLOCK
 from ..disks import peek

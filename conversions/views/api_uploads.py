@@ -12,7 +12,7 @@ from ..access import check
 from ..models import Upload
 from ..roles import visible_to
 from ..schemas import Strict
-from ..uploading import uploads
+from ..uploading import room, uploads
 from .api_frame import REFUSALS
 
 router = Router(tags=["uploads"])
@@ -59,7 +59,7 @@ def upload_out(upload: Upload, used: list[Any]) -> dict[str, Any]:
         "name": upload.name,
         "owner": upload.owner.get_username(),
         "size": upload.size,
-        "offset": uploads.offset_shown(upload),
+        "offset": room.offset_shown(upload),
         "state": upload.state,
         "url": f"/uploads/{upload.pk}",
         "verdict": upload.verdict,

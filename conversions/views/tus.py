@@ -28,7 +28,8 @@ from .. import tokens
 from ..access import check
 from ..models import Upload
 from ..problems import RefusedError
-from ..uploading import uploads
+from ..uploading import room, uploads
+from ..uploading.refusals import refused
 from ..uploading.stores.base import Body
 
 VERSION = "1.0.0"
@@ -57,20 +58,20 @@ def who(request: HttpRequest) -> Any:
         kind, _, text = header.partition(" ")
         token = tokens.find(text.strip()) if kind.lower() == "bearer" else None
         if token is None:
-            raise uploads.refused(
+            raise refused(
                 "bad-token", "Token not accepted", "The token is unknown or was revoked.", "Make a new one.", status=401
             )
         request.user = token.user
         return token.user
     if not request.user.is_authenticated:
         text = "Your session is over. What was sent is kept."
-        raise uploads.refused("not-authenticated", "Please log in again", text, "Log in, then go on.", status=401)
+        raise refused("not-authenticated", "Please log in again", text, "Log in, then go on.", status=401)
     if request.method not in ("GET", "HEAD", "OPTIONS"):
         csrf = _Csrf(_guarded)
         csrf.process_request(request)
         if csrf.process_view(request, _guarded, (), {}):
             text = "The page that sends is out of date. What was sent is kept."
-            raise uploads.refused("csrf", "Please load the page again", text, "Load the page again.", status=403)
+            raise refused("csrf", "Please load the page again", text, "Load the page again.", status=403)
     return request.user
 
 
@@ -90,10 +91,10 @@ def tus(view: View) -> View:
         except RefusedError as error:
             response = _refusal(error)
         except PermissionDenied as error:
-            response = _refusal(uploads.refused("not-allowed", "Not allowed", str(error), status=403))
+            response = _refusal(refused("not-allowed", "Not allowed", str(error), status=403))
         except Http404:
             text = "This upload does not exist any more: it was removed, or nobody went on with it for too long."
-            response = _refusal(uploads.refused("not-found", "Not there any more", text, status=404))
+            response = _refusal(refused("not-found", "Not there any more", text, status=404))
         response.headers.setdefault("Tus-Resumable", VERSION)
         if response.status_code == 412:
             response.headers["Tus-Version"] = VERSION
@@ -173,9 +174,9 @@ def file(request: HttpRequest, method: str, pk: uuid.UUID) -> HttpResponse:
 
 def _head(upload: Upload) -> HttpResponse:
     if upload.state == Upload.State.REFUSED:
-        raise uploads.refused("upload-refused", "This file cannot be used", "It was looked at and refused.", status=410)
+        raise refused("upload-refused", "This file cannot be used", "It was looked at and refused.", status=410)
     response = HttpResponse(status=200)
-    response["Upload-Offset"] = str(uploads.offset_of(upload))
+    response["Upload-Offset"] = str(room.offset_of(upload))
     response["Upload-Length"] = str(upload.size)
     response["Upload-Metadata"] = "filename " + base64.b64encode(upload.name.encode()).decode()
     _expires(response, upload)
@@ -184,7 +185,7 @@ def _head(upload: Upload) -> HttpResponse:
 
 def _patch(request: HttpRequest, upload: Upload) -> HttpResponse:
     if request.content_type != PATCH_TYPE:
-        raise uploads.refused("content-type", "Not tus", f"The type must be {PATCH_TYPE}.", status=415)
+        raise refused("content-type", "Not tus", f"The type must be {PATCH_TYPE}.", status=415)
     with _body(request, upload) as body:
         offset = uploads.append(upload, _number(request, "Upload-Offset"), body)
     response = HttpResponse(status=204)
@@ -223,12 +224,12 @@ def _file_of_nginx(path: Path) -> Iterator[Body]:
     """nginx has put the body into a file of its own and told its name; docs/nginx.md says how others are kept from that."""
     folder = Path(os.path.realpath(settings.ENV.upload_body_dir or "/nonexistent"))
     if path.parent != folder or path.name in (".", ".."):
-        raise uploads.refused("body-file", "Not from nginx", "The body's file is not where it should be.", status=400)
+        raise refused("body-file", "Not from nginx", "The body's file is not where it should be.", status=400)
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
         text = f"v2vweb cannot read what nginx has put down for it ({error.strerror})."
-        raise uploads.refused("body-file", "The web server is not set up right", text, status=500) from error
+        raise refused("body-file", "The web server is not set up right", text, status=500) from error
     try:
         yield Body(os.fstat(fd).st_size, lambda count: os.read(fd, count), fd)
     finally:
@@ -243,7 +244,7 @@ def _expires(response: HttpResponse, upload: Upload) -> None:
 def _number(request: HttpRequest, name: str) -> int:
     text = request.headers.get(name, "")
     if not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise uploads.refused("header-missing", "Not tus", f"The header {name} must be a number.", status=400)
+        raise refused("header-missing", "Not tus", f"The header {name} must be a number.", status=400)
     return int(text)
 
 
@@ -255,9 +256,7 @@ def _metadata(header: str) -> dict[str, str]:
         try:
             found[key] = base64.b64decode(value.strip(), validate=True).decode()
         except (binascii.Error, UnicodeDecodeError):
-            raise uploads.refused(
-                "metadata", "Not tus", "The header Upload-Metadata cannot be read.", status=400
-            ) from None
+            raise refused("metadata", "Not tus", "The header Upload-Metadata cannot be read.", status=400) from None
     return found
 
 
@@ -265,4 +264,4 @@ def _uuid(text: str) -> uuid.UUID | None:
     try:
         return uuid.UUID(text) if text else None
     except ValueError:
-        raise uploads.refused("metadata", "Not tus", "“bundle” must be a UUID.", status=400) from None
+        raise refused("metadata", "Not tus", "“bundle” must be a UUID.", status=400) from None

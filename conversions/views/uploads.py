@@ -24,7 +24,7 @@ from ..models import Upload
 from ..problems import Problem, RefusedError, size_words
 from ..roles import role_of, visible_to
 from ..sources import get_source
-from ..uploading import uploads
+from ..uploading import room, uploads
 from ..uploading.stores import get_store
 from ..uploading.uploaded import PREFIX, place_of
 from ..uploading.verdict import judge
@@ -61,8 +61,8 @@ def index(request: HttpRequest) -> HttpResponse:
         "rows": [shown(upload, used) for upload, used in _with_use(page.object_list)],
         "page": page,
         "chunk": settings.ENV.upload_chunk,
-        "quota_left": uploads.quota_left(request.user),
-        "room": uploads.space_left(),
+        "quota_left": room.quota_left(request.user),
+        "room": room.space_left(),
         "sees_others": role_of(request.user) != "requester",
         "unfinished_days": settings.ENV.upload_unfinished_days,
         "keep_days": settings.ENV.upload_keep_days,
@@ -80,7 +80,7 @@ def _with_use(rows: Any) -> list[tuple[Upload, Any]]:
 
 def shown(upload: Upload, used: Any) -> dict[str, Any]:
     """What a row or a page says of an upload."""
-    offset = uploads.offset_shown(upload)
+    offset = room.offset_shown(upload)
     verdict = upload.verdict or {}
     return {
         "upload": upload,
@@ -239,15 +239,15 @@ def opinion(request: HttpRequest) -> HttpResponse:
         path = Path(folder, "file")
         _write(path, size, ranges, data)
         verdict = judge(path, name, size, known)
-    left, room = uploads.quota_left(request.user), uploads.space_left()
+    left, free = room.quota_left(request.user), room.space_left()
     return JsonResponse(
         {
             "verdict": verdict,
             "summary": summary(verdict),
-            "problem": verdict.get("problem") or _no_room(size, left, room),
+            "problem": verdict.get("problem") or _no_room(size, left, free),
             "again": _again(request.user, name, size, modified, head),
             "quota_left": left,
-            "room": room,
+            "room": free,
         }
     )
 
@@ -278,9 +278,9 @@ def _write(path: Path, size: int, ranges: list[tuple[int, int]], data: Any) -> N
             file.write(data.read(length))
 
 
-def _no_room(size: int, left: int | None, room: int | None) -> dict[str, Any] | None:
+def _no_room(size: int, left: int | None, free: int | None) -> dict[str, Any] | None:
     try:
-        uploads.check_room(size, left, room)
+        room.check_room(size, left, free)
     except RefusedError as error:
         return error.problem.as_dict()
     return None
@@ -297,7 +297,7 @@ def _again(user: Any, name: str, size: int, modified: str, head: bytes) -> dict[
             there = file.read(len(head))
         if not head.startswith(there):  # another file of the same name, size and time
             return None
-    offset = uploads.offset_of(upload)
+    offset = room.offset_of(upload)
     return {
         "id": str(upload.pk),
         "url": reverse("upload-file", args=[upload.pk]),

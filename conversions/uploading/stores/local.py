@@ -6,7 +6,7 @@ import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -30,14 +30,14 @@ def start_writing(path: Path, begin: int, end: int) -> None:
     Beside the answer to the sender: finding blocks for a piece takes the kernel a tenth of the piece's time.
     """
     if _sync_file_range is not None and end > begin:
-        _beside.submit(_start_writing, path, begin, end)
+        _beside.submit(_start_writing, _sync_file_range, path, begin, end)
 
 
-def _start_writing(path: Path, begin: int, end: int) -> None:
+def _start_writing(sync_file_range: Callable[..., int], path: Path, begin: int, end: int) -> None:
     with contextlib.suppress(OSError):  # removed meanwhile
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            _sync_file_range(fd, ctypes.c_int64(begin), ctypes.c_int64(end - begin), ctypes.c_uint(_START_WRITING))
+            sync_file_range(fd, ctypes.c_int64(begin), ctypes.c_int64(end - begin), ctypes.c_uint(_START_WRITING))
         finally:
             os.close(fd)
 
