@@ -20,11 +20,13 @@ class SourceCreate(Strict):
     host: str = Field(max_length=400)
     port: int | None = Field(None, description="443 for vCenter and ESXi, 22 for Xen.")
     ssh_port: int | None = Field(
-        None, description="An ESXi host over SSH: beside `port`, which is its API's; null: 22."
+        None, description="An ESXi host over SSH: instead of `port`, which is its API's; null: 22."
     )
     user: str = Field(max_length=400)
     password: SecretStr | None = Field(None, description="Never given back.")
-    key: SecretStr | None = Field(None, description="An SSH private key in OpenSSH's form; never given back.")
+    key: SecretStr | None = Field(
+        None, description="An SSH private key in OpenSSH's form; never given back. Over SSH a password cannot be used."
+    )
     transport: Literal["https", "vddk", "ssh"] | None = None
     vddk_libdir: str | None = None
     ca: str | None = Field(None, description="PEM of a CA of your own, instead of a pinned certificate.")

@@ -15,7 +15,7 @@ TRANSPORTS = {
     "esxi": [
         ("https", "HTTPS: works everywhere, slower"),
         ("vddk", "VDDK: faster, needs VMware's library on this server"),
-        ("ssh", "SSH: where disks cannot be read over HTTPS; needs a key, and SSH switched on at the host"),
+        ("ssh", "SSH alone: where HTTPS is closed; needs a key, and SSH switched on at the host"),
     ],
     "xen": [("ssh", "SSH")],
 }
@@ -28,6 +28,13 @@ SETTINGS = (
     *("name", "host", "port", "user", "transport", "max_running", "shared"),
     *("ssh_port", "vddk_libdir", "ca", "libvirt_name"),
 )
+_ESXI_HELP = {
+    "port": "Of its web page. Not used over SSH.",
+    "user": "Mostly root.",
+    "password": "For HTTPS and VDDK. Over SSH none can be used: virt-v2v takes a key there.",
+    "key": "Only for SSH. In OpenSSH's form, without a passphrase; its public half stands in "
+    "/etc/ssh/keys-root/authorized_keys at the host.",
+}
 _XEN_HELP = {
     "name": "By which you and your colleagues know it: “Xen in the cellar”.",
     "host": "As you would write it after “ssh”.",
@@ -111,20 +118,18 @@ class SourceForm(forms.Form):
         transport.choices, transport.initial = TRANSPORTS[kind], TRANSPORTS[kind][0][0]
         if len(TRANSPORTS[kind]) == 1:
             transport.widget = forms.HiddenInput()
-        if kind == "xen":
-            for name, words in _XEN_HELP.items():
-                self.fields[name].help_text = words
-        elif kind == "esxi":
-            self.fields["user"].help_text = "Mostly root."
+        for name, words in {"xen": _XEN_HELP, "esxi": _ESXI_HELP}.get(kind, {}).items():
+            self.fields[name].help_text = words
         if saved is None or not saved.conversions.filter(state__in=["queued", "running", "cancelling"]).exists():
             del self.fields["sure"]
         stored = (saved.secrets if saved else None) or {}
         for name in ("password", "key"):
             if name in self.fields and name in stored:
                 self.fields[name].help_text = "One is stored and never shown again. Leave it empty to keep it."
-        login = "key" if kind == "xen" else "password"
-        self.fields[login].required = login not in stored
-        self.fields[login].error_messages["required"] = "This is needed to log in."
+        if kind != "esxi":  # which of the two depends on how disks are read: clean()
+            login = "key" if kind == "xen" else "password"
+            self.fields[login].required = login not in stored
+            self.fields[login].error_messages["required"] = "This is needed to log in."
 
     @property
     def first_fields(self) -> list[forms.BoundField]:
@@ -173,19 +178,14 @@ class SourceForm(forms.Form):
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
-        needed = "key" if self.kind == "xen" or cleaned.get("transport") == "ssh" else "password"
+        needed = "key" if cleaned.get("transport") == "ssh" else "password"
         stored = (self.saved.secrets or {}) if self.saved else {}
         if not cleaned.get(needed) and needed not in stored and needed not in self.errors:
-            self.add_error(needed, "This is needed to log in.")
+            over_ssh = self.kind == "esxi" and needed == "key"
+            words = "Over SSH this is needed to log in: a password cannot be used." if over_ssh else ""
+            self.add_error(needed, words or "This is needed to log in.")
         if cleaned.get("transport") == "vddk" and not cleaned.get("vddk_libdir"):
             self.add_error("vddk_libdir", "VDDK needs the folder of VMware's library on this server.")
-        if (
-            self.kind == "esxi"
-            and cleaned.get("transport") == "ssh"
-            and not cleaned.get("password")
-            and "password" not in stored
-        ):
-            self.add_error("password", "The list of guests is still asked for over HTTPS, with the password.")
         if "sure" in self.fields and not cleaned.get("sure"):
             self.add_error(
                 "sure",

@@ -1,5 +1,6 @@
 """Hosts reached over SSH, as processes on loopback: a "Xen host" of a real sshd and libvirtd, whose guest comes from libvirt's
-test driver and runs; and the SSH side of an "ESXi host": a real sshd that offers a datastore with a guest."""
+test driver and runs; and an "ESXi host" without HTTPS: a real sshd that offers a datastore with two guests, and a stand-in for
+vim-cmd."""
 
 import dataclasses
 import shutil
@@ -57,18 +58,26 @@ def xen_host(guest_image: Path) -> Iterator[XenHost]:
 
 @dataclasses.dataclass(frozen=True)
 class EsxiSsh:
-    """The SSH side of the lab's ESXi host (fixtures_vsphere.esxi), at the same address."""
+    """An ESXi host that answers over SSH alone."""
 
+    folder: Path  #: volumes: what the host sees as /vmfs/volumes; guests, power, tools: what vim-cmd's stand-in knows
     port: int
     key: str
-    datastore: str = "LocalDS_0"  #: as the simulator calls its own
+    host: str = "127.0.0.2"
+    datastore: str = "LocalDS_0"
     guest: str = "web 04"  #: with a space, which virt-v2v 2.2 does not quote for the shell at the other end
+    strange: str = "Übung #2 (50%)"  #: registered nowhere, with a snapshot
+    strange_name: str = "Übung #2 (50%25)"  #: as vSphere writes it
+
+    @property
+    def volume(self) -> Path:
+        return (self.folder / "vmfs" / "volumes" / self.datastore).resolve()
 
 
 @pytest.fixture(scope="session")
 def esxi_ssh(guest_image: Path) -> Iterator[EsxiSsh]:
     port, folder = free_port(), Path(tempfile.mkdtemp(prefix="esxilab-"))
-    made = EsxiSsh(port, "")
+    made = EsxiSsh(folder, port, "")
     script = LAB / "esxi-ssh.sh"
     try:
         subprocess.run([script, "start", folder, guest_image, made.datastore, made.guest, str(port)], check=True)
@@ -92,4 +101,22 @@ def saved_xen(alice: Any, xen_host: XenHost) -> SavedSource:
         secrets={"key": xen_host.key},
         host_keys=[{"type": key.type, "key": key.key, "fingerprint": key.fingerprint} for key in keys],
         libvirt_name=xen_host.libvirt_name,
+    )
+
+
+@pytest.fixture
+def saved_esxi(alice: Any, esxi_ssh: EsxiSsh) -> SavedSource:
+    """Trusted by its host keys; nothing answers where its HTTPS would be."""
+    keys = trust.fetch_host_keys(esxi_ssh.host, esxi_ssh.port)
+    return SavedSource.objects.create(
+        kind="esxi",
+        name="Lab ESXi",
+        owner=alice,
+        host=esxi_ssh.host,
+        port=free_port(),
+        ssh_port=esxi_ssh.port,
+        user="root",
+        transport="ssh",
+        secrets={"key": esxi_ssh.key},
+        host_keys=[{"type": key.type, "key": key.key, "fingerprint": key.fingerprint} for key in keys],
     )

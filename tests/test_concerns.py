@@ -58,6 +58,13 @@ BITES: dict[str, tuple[GuestRecord, Around]] = {
     "vmware.vm.encrypted": (sound(disks=[disk(is_encrypted=True)]), Around("https")),
     "vmware.disk.rdm.https": (sound(disks=[disk(is_rdm=True)]), Around("https")),
     "vmware.snapshot.https": (sound(snapshots=1), Around("https")),
+    "vmware.vmx.unreadable": (sound(unreadable="it is empty"), Around("ssh")),
+    "vmware.snapshot.ssh": (sound(disks=[disk(layout="delta")]), Around("ssh")),
+    "vmware.disk.missing": (sound(disks=[disk(layout="missing")]), Around("ssh")),
+    "vmware.disk.outside": (sound(disks=[disk(layout="outside", datastore=None)]), Around("ssh")),
+    "vmware.disk.sparse.ssh": (sound(disks=[disk(layout="sparse")]), Around("ssh")),
+    "vmware.disk.busy": (sound(disks=[disk(layout="busy")]), Around("ssh")),
+    "vmware.vm.power_unknown": (sound(power=None), Around("ssh")),
     "vmware.disk_mode.independent.vddk": (sound(disks=[disk(mode="independent_persistent")]), Around("vddk")),
     "vmware.disk.nvme": (sound(disks=[disk(controller="nvme")]), Around()),
     "vmware.vm.host_unknown": (sound(host=None), Around()),
@@ -120,6 +127,27 @@ def test_a_rule_bites_where_it_should(rule: str) -> None:
 def test_critical_concerns_come_first() -> None:
     found = concerns(sound(power="on", tools="running", tpm=True, drs=True), Around())
     assert [concern.severity for concern in found] == ["critical", "warning", "information"]
+
+
+def test_what_a_host_over_ssh_cannot_tell_is_held_against_nobody() -> None:
+    told = {
+        "tools": None,
+        "file_systems": [],
+        "hostname": None,
+        "needs_consolidation": None,
+        "host_in_maintenance": None,
+    }
+    assert concerns(sound(**told, disks=[disk(layout="flat")]), Around("ssh")) == []
+
+
+def test_one_whose_description_cannot_be_read_is_not_said_to_have_no_disk() -> None:
+    found = concerns(sound(unreadable="it is empty", disks=[], nics=[]), Around("ssh"))
+    assert [concern.id for concern in found] == ["vmware.vmx.unreadable"]
+
+
+def test_a_disk_that_is_held_open_because_its_guest_runs_is_said_once() -> None:
+    found = concerns(sound(power="on", tools=None, disks=[disk(layout="busy")]), Around("ssh"))
+    assert [concern.id for concern in found] == ["vmware.vm.powered_on"]
 
 
 def test_over_vddk_snapshots_and_raw_luns_do_not_block() -> None:

@@ -9,6 +9,7 @@ import functools
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import threading
 import time
@@ -30,7 +31,7 @@ from conversions.host.acceleration import Acceleration
 from conversions.models import Conversion, SavedSource
 from conversions.servers import power, refresh, trust, vsphere
 from conversions.states import State
-from tests.fixtures_ssh import EsxiSsh, XenHost
+from tests.fixtures_ssh import EsxiSsh, XenHost, free_port
 from tests.fixtures_vsphere import Simulator
 from tests.lab import vsphere as lab
 from tests.running import CACHE
@@ -40,12 +41,12 @@ pytestmark = [
     pytest.mark.django_db,
 ]  # the fixture of the module has the database before each test has
 
-#: Those that come to a disk; "esxi-ssh" stands for -i vmx -it ssh.
+#: Those that come to a disk; "esxi-ssh" stands for -i vmx -it ssh, at a host without HTTPS.
 MOVES = ["vcenter-https", "vcenter-vddk", "esxi-https", "esxi-vddk", "esxi-ssh", "xen-ssh"]
 #: Those that must not, and what people are told.
-REFUSED = {"vcenter-vddk-other-thumbprint": "vddk-thumbprint", "esxi-ssh-file-gone": "vmx-missing"}
+REFUSED = {"vcenter-vddk-other-thumbprint": "vddk-thumbprint", "esxi-ssh-gone": "guest-gone"}
 #: Whose guests run at first and are shut down for the conversion.
-RUNS_AT_FIRST = ("vcenter-https", "xen-ssh")
+RUNS_AT_FIRST = ("vcenter-https", "esxi-ssh", "xen-ssh")
 MIB = 2**20
 #: A guest can be asked to shut down.
 TOOLS = {
@@ -145,7 +146,10 @@ class Lab:
             "options": {"boot_test": True},
             "output": {"kind": "files", "format": "raw"},
         }
-        return self.post("/conversions", asked)["id"], secrets
+        id = self.post("/conversions", asked)["id"]
+        if way == "esxi-ssh-gone":  # between the review and the start
+            shutil.rmtree(self.fixture("esxi_ssh").volume / guest)
+        return id, secrets
 
     def xen(self) -> tuple[dict[str, Any], str, list[str]]:
         host: XenHost = self.fixture("xen_host")
@@ -154,6 +158,8 @@ class Lab:
         return source | {"libvirt_name": host.libvirt_name}, host.guest, [host.key.splitlines()[3]]
 
     def vmware(self, kind: str, way: str) -> tuple[dict[str, Any], str, list[str]]:
+        if way.startswith("esxi-ssh"):
+            return self.esxi_ssh(way)
         server: Simulator = self.fixture(kind)
         certificate = trust.fetch_certificate(server.host, server.port)
         transport = way.split("-")[1]
@@ -170,13 +176,22 @@ class Lab:
             self.fixture("vddk_plugin")
             thumbprint = ":".join(["AB"] * 20) if "other-thumbprint" in way else certificate.sha1
             source["vddk_libdir"] = vddk_library(self.folder / way, server, thumbprint, guest, self.image)
-        elif transport == "ssh":
-            ssh: EsxiSsh = self.fixture("esxi_ssh")
-            keys = [key.fingerprint for key in trust.fetch_host_keys(server.host, ssh.port)]
-            source |= {"ssh_port": ssh.port, "key": ssh.key, "host_keys": keys}
-            guest, secrets = guest if "gone" in way else ssh.guest, [*secrets, ssh.key.splitlines()[3]]
         add_guest(server, self.image, guest)
         return source, guest, secrets
+
+    def esxi_ssh(self, way: str) -> tuple[dict[str, Any], str, list[str]]:
+        """No HTTPS: nothing listens where the API would be."""
+        host: EsxiSsh = self.fixture("esxi_ssh")
+        keys = [key.fingerprint for key in trust.fetch_host_keys(host.host, host.port)]
+        source = {"host": host.host, "port": free_port(), "user": "root", "transport": "ssh"}
+        source |= {"ssh_port": host.port, "key": host.key, "host_keys": keys}
+        guest = host.guest
+        if way == "esxi-ssh-gone":
+            guest = "soon gone"
+            shutil.copytree(host.volume / host.guest, host.volume / guest, symlinks=True)
+            vmx = host.volume / guest / f"{host.guest}.vmx"
+            vmx.write_text(vmx.read_text().replace(f'displayName = "{host.guest}"', f'displayName = "{guest}"'))
+        return source, guest, [host.key.splitlines()[3]]
 
 
 def look_for(secrets: set[str], seen: list[str], over: threading.Event) -> None:
@@ -229,7 +244,8 @@ def outcome(way: str, id: int, secrets: list[str], client: Client) -> Moved:
     print(f"{way}: converted in {conversion.duration}, boot {boot.get('verdict')} after {boot.get('seconds')} s")
     settings, saved = conversion.plan.source.settings, conversion.source
     assert saved is not None
-    moved.power = power.look(saved, settings["guest_id"], settings["uuid"]).power
+    if way in MOVES:
+        moved.power = power.look(saved, settings["guest_id"], settings["uuid"]).power
     return moved
 
 

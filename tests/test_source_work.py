@@ -19,6 +19,7 @@ from conversions.problems import Problem, RefusedError
 from conversions.runners import NotStarted
 from conversions.servers import power, restarts, source_work, trust, vsphere
 from conversions.servers.inventory import GuestRecord
+from conversions.servers.power_answers import Seen
 from conversions.servers.source_work import SourceWorker
 from conversions.states import State
 from conversions.wording import state_sentence
@@ -37,10 +38,10 @@ class PowerStandin:
         self.obeys = True  #: shuts down when it is asked to
         self.error: RefusedError | None = None
 
-    def look(self, *args: Any) -> power.Seen:
+    def look(self, *args: Any) -> Seen:
         if self.error:
             raise self.error
-        return power.Seen(self.power, self.host_path)
+        return Seen(self.power, self.host_path)
 
     def shut_down(self, *args: Any) -> None:
         self.calls.append("shut down")

@@ -19,7 +19,7 @@ class SavedSource(models.Model):
     host = models.CharField(max_length=253)
     port = models.PositiveIntegerField()
     user = models.CharField(max_length=200)
-    secrets = EncryptedJSONField(null=True)  #: {"password": ...}, or for Xen {"key": an OpenSSH private key}
+    secrets = EncryptedJSONField(null=True)  #: {"password": ...}, or over SSH {"key": an OpenSSH private key}
     transport = models.CharField(max_length=8, default="https")  #: https, vddk, ssh
     vddk_libdir = models.CharField(max_length=400, blank=True)  #: the folder that holds lib64/, on this machine
     max_running = models.PositiveIntegerField(
@@ -30,7 +30,7 @@ class SavedSource(models.Model):
     pin_sha256 = models.CharField(max_length=95, blank=True)
     pin_sha1 = models.CharField(max_length=59, blank=True)  #: VDDK's thumbprint
     ca = models.TextField(blank=True)  #: PEM of a CA, instead of a pin
-    ssh_port = models.PositiveIntegerField(null=True, blank=True)  #: ESXi over SSH, beside `port`; None: 22
+    ssh_port = models.PositiveIntegerField(null=True, blank=True)  #: ESXi over SSH, instead of `port`; None: 22
     host_keys = models.JSONField(default=list, blank=True)  #: SSH: [{"type", "key", "fingerprint"}]
     #: problems.Problem as a dict: why nothing that uses this source may run, as when its certificate has changed
     blocked = models.JSONField(null=True, blank=True)

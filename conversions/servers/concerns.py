@@ -75,6 +75,10 @@ def _any_nic(test: Callable[[Any], bool]) -> Callable[[GuestRecord, Around], boo
     return lambda guest, around: any(test(nic) for nic in guest.nics)
 
 
+def _has(guest: GuestRecord, layout: str) -> bool:
+    return any(disk.layout == layout for disk in guest.disks)
+
+
 RULES: tuple[Rule, ...] = (
     Rule(
         "vmware.vm.powered_on",
@@ -102,14 +106,14 @@ RULES: tuple[Rule, ...] = (
         "critical",
         "The guest has no disk",
         "There is nothing to move. Look at the source whether the right guest is chosen.",
-        lambda g, a: not g.disks,
+        lambda g, a: not g.disks and not g.unreadable,
     ),
     Rule(
         "vmware.datastore.missing",
         "critical",
         "A disk has no datastore",
         "The source does not say where one of the disks is. Its administrator must repair or detach the disk.",
-        _any_disk(lambda d: d.datastore is None and not d.is_rdm),
+        _any_disk(lambda d: d.datastore is None and not d.is_rdm and d.layout != "outside"),
     ),
     Rule(
         "vmware.disk.capacity.invalid",
@@ -143,8 +147,8 @@ RULES: tuple[Rule, ...] = (
         "vmware.disk.rdm.https",
         "critical",
         "A disk is a raw LUN",
-        "A raw device mapping cannot be copied over HTTPS. Choose VDDK, or turn the disk into a normal one.",
-        lambda g, a: a.transport == "https" and any(d.is_rdm for d in g.disks),
+        "A raw device mapping cannot be copied over HTTPS or SSH. Choose VDDK, or turn the disk into a normal one.",
+        lambda g, a: a.transport in ("https", "ssh") and any(d.is_rdm for d in g.disks),
     ),
     Rule(
         "vmware.snapshot.https",
@@ -152,6 +156,62 @@ RULES: tuple[Rule, ...] = (
         "The guest has snapshots",
         "Over HTTPS only a disk without snapshots can be read. Delete or consolidate the snapshots, or choose VDDK.",
         lambda g, a: a.transport == "https" and g.snapshots > 0,
+    ),
+    # --- of guests that were read over SSH, from the host's own files ---
+    Rule(
+        "vmware.vmx.unreadable",
+        "critical",
+        "The guest's description cannot be read",
+        "Its .vmx file at the host is empty, damaged, larger than 256 KiB, or not readable for v2vweb. The host's administrator "
+        "can open the guest in the host's web page and save it anew, or unregister it when it is none.",
+        lambda g, a: g.unreadable is not None,
+    ),
+    Rule(
+        "vmware.snapshot.ssh",
+        "critical",
+        "The guest has snapshots",
+        "Over SSH only a disk without snapshots can be read. Delete the snapshots at the source (Delete all snapshots).",
+        lambda g, a: _has(g, "delta"),
+    ),
+    Rule(
+        "vmware.disk.missing",
+        "critical",
+        "A disk's file is not there",
+        "The guest names a disk whose files are not on the datastore, or cannot be read. Its administrator must repair or detach "
+        "the disk.",
+        lambda g, a: _has(g, "missing"),
+    ),
+    Rule(
+        "vmware.disk.outside",
+        "critical",
+        "A disk lies outside the datastores",
+        "The guest's .vmx file names a disk where VMware puts none, so that v2vweb does not touch it. Ask the host's "
+        "administrator who wrote that.",
+        lambda g, a: _has(g, "outside"),
+    ),
+    Rule(
+        "vmware.disk.sparse.ssh",
+        "critical",
+        "A disk is kept in a form that cannot be read over SSH",
+        "virt-v2v reads only disks in one piece (NAME-flat.vmdk). Clone the disk at the host with vmkfstools, or move the guest "
+        "over HTTPS.",
+        lambda g, a: _has(g, "sparse"),
+    ),
+    Rule(
+        "vmware.disk.busy",
+        "critical",
+        "A disk is held open",
+        "The host lets nobody read it: the guest runs on another host, or a backup is under way. Wait or shut it down, then "
+        "refresh.",
+        lambda g, a: _has(g, "busy") and g.power != "on",
+    ),
+    Rule(
+        "vmware.vm.power_unknown",
+        "warning",
+        "Whether the guest runs is not known",
+        "The host does not tell, mostly because the guest is not registered there. Make sure that it runs nowhere, on other "
+        "hosts neither: a copy of a running guest is damaged.",
+        lambda g, a: g.power is None,
     ),
     Rule(
         "vmware.disk_mode.independent.vddk",
@@ -179,7 +239,7 @@ RULES: tuple[Rule, ...] = (
         "warning",
         "The host is in maintenance mode",
         "Copies from a host in maintenance are often refused. Move the guest to another host or wait.",
-        lambda g, a: g.host_in_maintenance,
+        lambda g, a: bool(g.host_in_maintenance),
     ),
     Rule(
         "vmware.disk.shared.detected",
@@ -193,7 +253,7 @@ RULES: tuple[Rule, ...] = (
         "warning",
         "A disk is a raw LUN",
         "The whole LUN is copied. Ask the owner of the storage whether that is meant.",
-        lambda g, a: a.transport != "https" and any(d.is_rdm for d in g.disks),
+        lambda g, a: a.transport not in ("https", "ssh") and any(d.is_rdm for d in g.disks),
     ),
     Rule(
         "vmware.disk_mode.independent",
@@ -222,7 +282,7 @@ RULES: tuple[Rule, ...] = (
         "warning",
         "The disks need consolidation",
         "Something is left over from an earlier snapshot. Let the source's administrator consolidate the disks first.",
-        lambda g, a: g.needs_consolidation,
+        lambda g, a: bool(g.needs_consolidation),
     ),
     Rule(
         "vmware.changed_block_tracking.disabled",
@@ -270,7 +330,8 @@ RULES: tuple[Rule, ...] = (
         "vmware.vm_missing_ip.detected",
         "warning",
         "The guest's addresses are not known",
-        "VMware Tools reported none (they do so only while the guest runs), so static addresses cannot be kept for it.",
+        "VMware Tools reported none (they do so only while the guest runs, and not over SSH), so static addresses cannot be "
+        "kept for it.",
         lambda g, a: bool(g.nics) and not any(nic.ips for nic in g.nics),
     ),
     Rule(
@@ -383,7 +444,7 @@ RULES: tuple[Rule, ...] = (
         "information",
         "The guest has snapshots",
         "Only the present state is copied, not the snapshots.",
-        lambda g, a: a.transport != "https" and g.snapshots > 0,
+        lambda g, a: a.transport != "https" and g.snapshots > 0 and not _has(g, "delta"),
     ),
     Rule(
         "vmware.disk.count.exceeds.limit",

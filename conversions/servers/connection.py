@@ -6,7 +6,7 @@ No step waits for ever (reach.py, vsphere.py), and none changes anything at the 
 import re
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from ..models import SavedSource
 from ..problems import Problem, RefusedError
 from ..sources.ssh_files import ssh_port
 from . import libvirt_uri, ssh, vsphere
+from .esxi_shell import Survey, survey
 from .reach import check_pin, open_port
 from .trust import fetch_certificate
 
@@ -47,14 +48,19 @@ class Step:
 
 def test(saved: SavedSource) -> Iterator[Step]:
     """The steps of a saved source, as they are done; after the first error the rest is left out."""
-    steps = _xen_steps(saved) if saved.kind == "xen" else _vsphere_steps(saved)
-    for id, title, run in steps:
+    for id, title, run in _steps(saved):
         try:
             state, text, action = run()
         except RefusedError as error:
             yield Step(id, title, "error", error.problem.text, error.problem.action)
             return
         yield Step(id, title, state, text, action)
+
+
+def _steps(saved: SavedSource) -> "Steps":
+    if saved.kind == "xen":
+        return _xen_steps(saved)
+    return _esxi_ssh_steps(saved) if saved.transport == "ssh" else _vsphere_steps(saved)
 
 
 Outcome = tuple[State, str, str]
@@ -73,13 +79,10 @@ def endpoint_of(saved: SavedSource) -> vsphere.Endpoint:
 
 
 def _vsphere_steps(saved: SavedSource) -> Steps:
-    yield "reach", f"{saved.host}, port {saved.port}", lambda: _reach(saved.host, saved.port)
+    yield "reach", f"{saved.host}, port {saved.port}", lambda: _reach_https(saved)
     yield "certificate", "Certificate", lambda: _certificate(saved)
     hosts: list[str] = []
     yield "login", f"Login as {saved.user}", lambda: _login(saved, hosts)
-    if saved.transport == "ssh":
-        yield from _ssh_steps(saved, "ssh-")
-        yield "datastores", "Datastores over SSH", lambda: _datastores(saved)
     if saved.transport == "vddk":
         yield "vddk", "VDDK library and nbdkit's plugin", lambda: _vddk(saved.vddk_libdir)
         for host in hosts if saved.kind == "vcenter" else [saved.host]:
@@ -89,6 +92,18 @@ def _vsphere_steps(saved: SavedSource) -> Steps:
 def _reach(host: str, port: int) -> Outcome:
     with open_port(host, port) as connection:
         return _ok(f"Answers at {connection.getpeername()[0]}.")
+
+
+def _reach_https(saved: SavedSource) -> Outcome:
+    try:
+        return _reach(saved.host, saved.port)
+    except RefusedError as error:
+        if saved.kind != "esxi" or error.problem.code not in ("port-closed", "no-answer"):
+            raise
+        action = (
+            f"{error.problem.action} Where HTTPS is closed on purpose, change this source to SSH: that needs no HTTPS."
+        )
+        raise RefusedError(replace(error.problem, action=action), field=error.field) from None
 
 
 def _certificate(saved: SavedSource) -> Outcome:
@@ -214,11 +229,18 @@ def _xen_steps(saved: SavedSource) -> Steps:
     yield "libvirt", "libvirt on the Xen host", lambda: _libvirt(saved)
 
 
-def _ssh_steps(saved: SavedSource, prefix: str = "") -> Steps:
-    port = ssh_port(saved)
-    yield f"{prefix}reach", f"{saved.host}, port {port}", lambda: _reach_ssh(saved)
-    yield f"{prefix}host-key", "SSH host key", lambda: _host_key(saved)
-    yield f"{prefix}login", f"Login as {saved.user} with the key", lambda: _ssh_login(saved)
+def _esxi_ssh_steps(saved: SavedSource) -> Steps:
+    """HTTPS is not asked for anything, so it is not tried."""
+    yield from _ssh_steps(saved)
+    found: list[Survey] = []
+    yield "datastores", "Datastores", lambda: _datastores(saved, found)
+    yield "guests", "Guests", lambda: _esxi_guests(found[0])
+
+
+def _ssh_steps(saved: SavedSource) -> Steps:
+    yield "reach", f"{saved.host}, port {ssh_port(saved)}", lambda: _reach_ssh(saved)
+    yield "host-key", "SSH host key", lambda: _host_key(saved)
+    yield "login", f"Login as {saved.user} with the key", lambda: _ssh_login(saved)
 
 
 def _reach_ssh(saved: SavedSource) -> Outcome:
@@ -238,19 +260,28 @@ def _ssh_login(saved: SavedSource) -> Outcome:
     return _ok()
 
 
-def _datastores(saved: SavedSource) -> Outcome:
-    done = ssh.run(saved, "ls /vmfs/volumes/")
-    if done.returncode != 0 or not done.stdout.strip():
-        raise RefusedError(
-            Problem(
-                "no-datastores",
-                "There are no datastores to be seen over SSH",
-                f"/vmfs/volumes on {saved.host} cannot be read: {ssh.last_line(done.stderr)}",
-                f"Check that this is the ESXi host itself, and that {saved.user} may read its datastores.",
-                "source owner",
-            )
+def _datastores(saved: SavedSource, found: list[Survey]) -> Outcome:
+    found.append(survey(saved))
+    return _ok(", ".join(found[0].folders)[:300] + ".")
+
+
+def _esxi_guests(found: Survey) -> Outcome:
+    count = len(found.files)
+    if not count:
+        return (
+            "warning",
+            "There is no guest: no .vmx file was found on the datastores.",
+            "Check that this is the right host, and that the datastore with the guests is connected to it.",
         )
-    return _ok()
+    text = f"{count} guest{'' if count == 1 else 's'} found."
+    if not found.registered:
+        return (
+            "warning",
+            f"{text} The host does not tell which of them run: vim-cmd "
+            f"{'names none of them' if found.has_vim_cmd else 'is not there'}.",
+            "Guests can be moved, but you must shut them down and start them yourself.",
+        )
+    return _ok(f"{text} {len(found.registered)} of them can be shut down and started from here.")
 
 
 def _nc(saved: SavedSource) -> Outcome:

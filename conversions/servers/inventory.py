@@ -24,6 +24,9 @@ class DiskRecord:
     is_encrypted: bool = False
     change_tracking: bool | None = None
     serial: str | None = None
+    #: Over SSH, where virt-v2v reads NAME-flat.vmdk and nothing else: flat, delta (of a snapshot), sparse, raw (a LUN),
+    #: missing, busy (held open at the host), outside (no place for a guest's disk)
+    layout: Literal["flat", "delta", "sparse", "raw", "missing", "busy", "outside"] | None = None
 
 
 @dataclass(slots=True)
@@ -69,14 +72,14 @@ class GuestRecord:
     nics: list[NicRecord] = field(default_factory=list)
     file_systems: list[FileSystemRecord] = field(default_factory=list)
     host: str | None = None
-    host_in_maintenance: bool = False
+    host_in_maintenance: bool | None = False
     cluster: str | None = None
     folder: str | None = None  #: "/DC/vm/Linux"
     host_path: list[str] = field(default_factory=list)  #: libvirt_uri.vpx's path
     snapshots: int = 0
     tools: str | None = None  #: running, not running, not installed
     change_tracking: bool | None = None
-    needs_consolidation: bool = False
+    needs_consolidation: bool | None = False
     hot_add: bool = False
     cpu_affinity: bool = False
     numa_affinity: bool = False
@@ -87,6 +90,7 @@ class GuestRecord:
     passthrough: bool = False
     usb: bool = False
     vmx: str | None = None  #: "[datastore] folder/name.vmx"
+    unreadable: str | None = None  #: why its description cannot be read; then nothing else of it is known
 
     @property
     def size(self) -> int:

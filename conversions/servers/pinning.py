@@ -38,7 +38,8 @@ def _accepted(saved: SavedSource) -> None:
 
 
 def wants_certificate(saved: SavedSource) -> bool:
-    return saved.kind != "xen"
+    """Over SSH nothing else is used: an ESXi host whose HTTPS is closed has no certificate to show."""
+    return saved.transport != "ssh"
 
 
 def wants_host_keys(saved: SavedSource) -> bool:
@@ -46,10 +47,7 @@ def wants_host_keys(saved: SavedSource) -> bool:
 
 
 def is_trusted(saved: SavedSource) -> bool:
-    """An ESXi host over SSH has two faces: its API's certificate and its SSH keys."""
-    return not (wants_certificate(saved) and not (saved.pin or saved.ca)) and not (
-        wants_host_keys(saved) and not saved.host_keys
-    )
+    return bool(saved.host_keys) if wants_host_keys(saved) else bool(saved.pin or saved.ca)
 
 
 def confirmed_certificate(host: str, port: int, sha256: str) -> Certificate:

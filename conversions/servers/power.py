@@ -5,15 +5,15 @@ Each call has a session of its own with limits on every wait, and knows no datab
 
 import re
 import time
-from dataclasses import dataclass
 from typing import Any
 
 from pyVmomi import vim, vmodl
 
 from ..models import SavedSource
-from ..problems import Problem, RefusedError
-from . import libvirt_uri, vsphere
+from ..problems import RefusedError
+from . import esxi_power, libvirt_uri, vsphere
 from .connection import endpoint_of
+from .power_answers import Seen, gone, said_no, tools_needed
 from .reach import check_pin
 from .ssh import check_host_key, with_ssh
 from .vsphere_records import host_path_of
@@ -25,13 +25,6 @@ _TASK_SECONDS = 60
 _IS_OFF = re.compile(r"domain.* not running", re.I)  #: libvirt, when it went off in this moment
 
 
-@dataclass(frozen=True)
-class Seen:
-    power: str  #: on, off, suspended, or what the source said
-    host_path: tuple[str, ...] | None = None  #: libvirt_uri.vpx's path; None where there is none
-    vmx: str | None = None  #: "[datastore] web01/web01.vmx"
-
-
 def look(saved: SavedSource, guest: str, uuid: str | None) -> Seen:
     """Raises RefusedError "guest-gone" when it is not there any more, "certificate-changed", or why nobody answers."""
     if saved.kind == "xen":
@@ -39,7 +32,7 @@ def look(saved: SavedSource, guest: str, uuid: str | None) -> Seen:
         state = _virsh(saved, f"domstate {uuid or guest}").strip()
         return Seen(_XEN_POWER.get(state, state))
     if saved.transport == "ssh":
-        check_host_key(saved)
+        return esxi_power.look(saved, guest)
     with _guest(saved, guest) as machine:
         # One question for both: the properties of a guest that is being deleted may go away one by one.
         runtime = machine.runtime
@@ -54,22 +47,15 @@ def shut_down(saved: SavedSource, guest: str, uuid: str | None) -> None:
     if saved.kind == "xen":
         _virsh(saved, f"shutdown {uuid or guest}", unless=_IS_OFF)
         return
+    if saved.transport == "ssh":
+        return esxi_power.shut_down(saved, guest)
     with _guest(saved, guest) as machine:
         try:
             machine.ShutdownGuest()
         except vim.fault.InvalidPowerState:
             return  # it went off in this moment: the next look tells
         except vim.fault.ToolsUnavailable:
-            raise RefusedError(
-                Problem(
-                    "tools-needed",
-                    "Nothing inside the guest can be asked to shut it down",
-                    "v2vweb asks a guest to shut down through VMware Tools, and they do not run in this one.",
-                    "Shut it down by hand and press Retry, or start VMware Tools inside.",
-                    "source owner",
-                ),
-                status=409,
-            ) from None
+            raise tools_needed() from None
 
 
 def switch_off(saved: SavedSource, guest: str, uuid: str | None) -> None:
@@ -77,6 +63,8 @@ def switch_off(saved: SavedSource, guest: str, uuid: str | None) -> None:
     if saved.kind == "xen":
         _virsh(saved, f"destroy {uuid or guest}", unless=_IS_OFF)
         return
+    if saved.transport == "ssh":
+        return esxi_power.switch_off(saved, guest)
     with _guest(saved, guest) as machine:
         try:
             _done(saved, machine.PowerOffVM_Task())
@@ -90,6 +78,8 @@ def switch_on(saved: SavedSource, guest: str, uuid: str | None) -> bool:
         return False
     if saved.kind == "xen":
         _virsh(saved, f"start {uuid or guest}")
+    elif saved.transport == "ssh":
+        esxi_power.switch_on(saved, guest)
     else:
         with _guest(saved, guest) as machine:
             _done(saved, machine.PowerOnVM_Task())
@@ -101,7 +91,7 @@ def _done(saved: SavedSource, task: Any) -> None:
     end = time.monotonic() + _TASK_SECONDS
     while (info := task.info).state in ("queued", "running"):
         if time.monotonic() > end:
-            raise _no(saved, f"it has not answered within {_TASK_SECONDS} seconds")
+            raise said_no(saved, f"it has not answered within {_TASK_SECONDS} seconds")
         time.sleep(0.5)
     if info.state == "error":
         raise info.error
@@ -126,34 +116,8 @@ class _guest:  # reads as a function
             raise gone(self._saved.name) from None
         if isinstance(error, vmodl.MethodFault) and not isinstance(error, vim.fault.NotAuthenticated | RefusedError):
             self._session.__exit__(None, None, None)
-            raise _no(self._saved, getattr(error, "msg", "") or type(error).__name__) from None
+            raise said_no(self._saved, getattr(error, "msg", "") or type(error).__name__) from None
         self._session.__exit__(kind, error, traceback)
-
-
-def gone(source: str) -> RefusedError:
-    return RefusedError(
-        Problem(
-            "guest-gone",
-            "The guest is not at the source any more",
-            f"Between the review and the start it was deleted at {source}, or moved to another one.",
-            "Refresh the source's guests, and start a new conversion from where it is now.",
-            "source owner",
-        ),
-        status=409,
-    )
-
-
-def _no(saved: SavedSource, why: str) -> RefusedError:
-    return RefusedError(
-        Problem(
-            "source-refused",
-            "The source refused",
-            f"{saved.name} said: {why[:300]}",
-            "Ask the source's administrator, then press Retry.",
-            "source owner",
-        ),
-        status=409,
-    )
 
 
 def _virsh(saved: SavedSource, command: str, unless: re.Pattern[str] | None = None) -> str:
@@ -164,4 +128,4 @@ def _virsh(saved: SavedSource, command: str, unless: re.Pattern[str] | None = No
     why = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
     if "failed to get domain" in done.stderr or "Domain not found" in done.stderr:
         raise gone(saved.name)
-    raise _no(saved, why)
+    raise said_no(saved, why)

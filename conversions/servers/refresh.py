@@ -16,7 +16,7 @@ from pyVmomi import vim, vmodl
 from ..models import InventoryGuest, SavedSource
 from ..names import natural
 from ..problems import Problem, RefusedError
-from . import libvirt_uri, vsphere
+from . import esxi_guests, libvirt_uri, vsphere
 from .concerns import Around, around, concerns
 from .connection import endpoint_of
 from .inventory import DiskRecord, GuestRecord, NicRecord
@@ -34,7 +34,7 @@ def refresh(saved: SavedSource) -> int:
     """Reads all guests; returns how many.  A failure is kept on the source for people to read, and raised."""
     begun = timezone.now()
     try:
-        records = xen_guests(saved) if saved.kind == "xen" else _vsphere_guests(saved)
+        records = _read(saved)
     except RefusedError as error:
         problem = error.problem.as_dict()
         fields: dict[str, Any] = {"refresh_error": problem, "refresh_requested": None}
@@ -47,6 +47,17 @@ def refresh(saved: SavedSource) -> int:
     # A request that came in meanwhile stays: it may be about a change that this read had passed already.
     SavedSource.objects.filter(pk=saved.pk, refresh_requested__lte=begun).update(refresh_requested=None)
     return len(records)
+
+
+def _read(saved: SavedSource) -> list[GuestRecord]:
+    if saved.kind == "xen":
+        return xen_guests(saved)
+    return esxi_guests.list_guests(saved) if saved.transport == "ssh" else _vsphere_guests(saved)
+
+
+def tells_changes(saved: SavedSource) -> bool:
+    """vSphere does; libvirt over a read-only connection and the shell of an ESXi host do not."""
+    return saved.transport != "ssh"
 
 
 def _vsphere_guests(saved: SavedSource) -> list[GuestRecord]:

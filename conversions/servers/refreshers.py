@@ -11,6 +11,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from ..models import SavedSource
+from .refresh import tells_changes
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +48,8 @@ class Refreshers:
             return
         if len(self._running) >= _MOST or time.monotonic() - self._begun.get(saved.pk, -_PAUSE) < _PAUSE:
             return
-        if not saved.refresh_requested and saved.kind == "xen":
-            return  # libvirt on a Xen host tells no changes over a read-only connection
+        if not saved.refresh_requested and not tells_changes(saved):
+            return
         argv = [sys.executable, str(settings.BASE_DIR / "manage.py"), "refresh_source", str(saved.pk), "--watch"]
         self._begun[saved.pk] = time.monotonic()
         self._running[saved.pk] = subprocess.Popen(argv, stdin=subprocess.DEVNULL)

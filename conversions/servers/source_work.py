@@ -21,13 +21,22 @@ from ..scheduler import Power
 from ..sources import get_source
 from ..states import State
 from . import power
+from .power_answers import Seen
 from .restarts import Restarts
 from .source_steps import beside, guest_of, minutes, name_of, note
 
 PAUSE = 3.0  #: seconds between two looks at a guest that is shutting down
 _PATIENCE = timedelta(minutes=2)  #: after which a guest that is shutting down does not keep the next from it
 #: What may be over in a moment: a guest that is shutting down is looked at again.
-_PASSING = ("no-answer", "session-ended", "port-closed", "name-unknown", "tls-no-answer")
+_PASSING = (
+    "no-answer",
+    "session-ended",
+    "port-closed",
+    "name-unknown",
+    "tls-no-answer",
+    "ssh-no-answer",
+    "ssh-broke-off",
+)
 #: What stops everything that uses the source, until a person has looked.
 _BLOCKING = ("certificate-changed", "certificate-untrusted", "host-key-changed")
 _POWERED_ON = "vmware.vm.powered_on"
@@ -52,7 +61,7 @@ def receipt(conversion: Conversion) -> dict[str, list[str]]:
 class SourceWorker:
     def __init__(self) -> None:
         self.restarts = Restarts()
-        self._looks: dict[tuple[int, int], Future[power.Seen | None]] = {}  #: (conversion, attempt) -> a step under way
+        self._looks: dict[tuple[int, int], Future[Seen | None]] = {}  #: (conversion, attempt) -> a step under way
         self._next: dict[tuple[int, int], float] = {}  #: when to look again
         self._asked: set[tuple[int, int]] = set()  #: asked to shut down by this process
 
@@ -124,7 +133,7 @@ class SourceWorker:
         self._next.pop(key, None)
         self._asked.discard(key)
 
-    def _conclude(self, work: SourceWork, saved: SavedSource, plan: Plan, look: "Future[power.Seen | None]") -> bool:
+    def _conclude(self, work: SourceWork, saved: SavedSource, plan: Plan, look: "Future[Seen | None]") -> bool:
         """What follows from a look, or from a step whose success the next look shows."""
         settings, key = plan.source.settings, (work.conversion_id, work.attempt)
         limit = work.asked + timedelta(minutes=minutes(plan)) if work.asked and not work.ready else None
@@ -188,7 +197,7 @@ class SourceWorker:
         self._next[key] = time.monotonic() + PAUSE
         return False
 
-    def _is_off(self, work: SourceWork, saved: SavedSource, plan: Plan, seen: power.Seen) -> bool:
+    def _is_off(self, work: SourceWork, saved: SavedSource, plan: Plan, seen: Seen) -> bool:
         texts = ["It has shut down."] if work.asked and not work.unplugged and not work.ready else []
         known = plan.source.settings | (work.found or {})
         if seen.host_path is not None and list(seen.host_path) != known.get("host_path"):

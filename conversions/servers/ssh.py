@@ -3,17 +3,22 @@
 Xen hosts are reached so, and ESXi hosts whose disks are read over SSH.
 """
 
+import contextlib
 import os
 import re
+import selectors
 import shutil
 import subprocess
 import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..agent import shims
 from ..models import SavedSource
 from ..problems import Problem, RefusedError
 from ..sources.ssh_files import ssh_files, ssh_port
+from .reach import open_port
 from .trust import HostKey, fetch_host_keys
 
 _REFUSED = re.compile(r"permission denied|too many authentication failures", re.I)
@@ -35,6 +40,16 @@ def check_host_key(saved: SavedSource) -> None:
         )
     if not found & pinned or {type for type, _ in pinned - found} & {type for type, _ in found}:
         raise _changed(saved)
+
+
+def check_reach(saved: SavedSource) -> None:
+    """Cheaper than comparing the keys here: ssh itself lets in only who shows a pinned one (`_changed` otherwise)."""
+    if not saved.host_keys:
+        check_host_key(saved)
+    try:
+        open_port(saved.host, ssh_port(saved)).close()
+    except RefusedError as error:
+        raise if_off(saved, error) from None
 
 
 def host_keys(saved: SavedSource) -> list[HostKey]:
@@ -75,8 +90,9 @@ def _changed(saved: SavedSource) -> RefusedError:
     )
 
 
-def with_ssh(saved: SavedSource, argv: list[str], timeout: float) -> subprocess.CompletedProcess[str]:
-    """Runs a program in whose PATH ssh is the source's own.  Raises RefusedError when SSH itself says no."""
+@contextlib.contextmanager
+def _surroundings(saved: SavedSource) -> Iterator[tuple[Path, dict[str, str]]]:
+    """A folder for a moment, and an environment in whose PATH ssh is the source's own."""
     with tempfile.TemporaryDirectory(prefix="v2vweb-ssh-") as name:
         folder = Path(name)
         for file, text in ssh_files(saved).items():
@@ -86,21 +102,92 @@ def with_ssh(saved: SavedSource, argv: list[str], timeout: float) -> subprocess.
         path_before = os.environ.get("PATH", os.defpath)
         env = os.environ | shims.write(folder / "bin", folder, path_before)
         env["PATH"] = f"{folder / 'bin'}:{path_before}"
+        yield folder, env
+
+
+def with_ssh(saved: SavedSource, argv: list[str], timeout: float) -> subprocess.CompletedProcess[str]:
+    """Runs a program in whose PATH ssh is the source's own.  Raises RefusedError when SSH itself says no."""
+    with _surroundings(saved) as (_, env):
         program = shutil.which(argv[0], path=env["PATH"]) or argv[0]
         done = subprocess.run(
             [program, *argv[1:]],
             env=env,
             capture_output=True,
             text=True,
+            errors="replace",
             timeout=timeout,
             check=False,
             stdin=subprocess.DEVNULL,
         )
-    if done.returncode != 0 and _HOST_KEY.search(done.stderr):
-        raise _changed(saved)
-    if done.returncode != 0 and _REFUSED.search(done.stderr):
-        raise refused(saved, done.stderr)
+    if done.returncode != 0:
+        _check(saved, done.stderr)
     return done
+
+
+def _check(saved: SavedSource, said: str) -> None:
+    if _HOST_KEY.search(said):
+        raise _changed(saved)
+    if _REFUSED.search(said):
+        raise refused(saved, said)
+
+
+def ask(saved: SavedSource, script: bytes, *, limit: int, timeout: float) -> bytes:
+    """What a shell script prints at the other end, whatever its own end is: bytes, and not more than `limit` of them.
+
+    Raises RefusedError when it cannot be reached, does not finish, or talks too much.
+    """
+    with _surroundings(saved) as (folder, env):
+        file = folder / "script"
+        file.write_bytes(script)
+        target = ["-p", str(ssh_port(saved)), "--", f"{saved.user}@{saved.host}", "sh"]
+        with file.open("rb") as stdin:  # a file: a pipe could fill while both sides wait for each other
+            process = subprocess.Popen(
+                ["ssh", *target], env=env, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            )
+            try:
+                out, said = _read(saved, process, limit, time.monotonic() + timeout)
+            finally:
+                process.kill()
+                process.communicate()
+    if process.returncode == 255:
+        _check(saved, said)
+        raise refused(saved, said)
+    return out
+
+
+def _read(saved: SavedSource, process: subprocess.Popen[bytes], limit: int, end: float) -> tuple[bytes, str]:
+    """Both outputs to their end, after which the process has ended too."""
+    assert process.stdout and process.stderr
+    found = {process.stdout: bytearray(), process.stderr: bytearray()}
+    with selectors.DefaultSelector() as selector:
+        for pipe in found:
+            selector.register(pipe, selectors.EVENT_READ)
+        while selector.get_map():
+            ready = selector.select(max(0.0, end - time.monotonic()))
+            if not ready:
+                raise _too_slow(saved)
+            for key, _ in ready:
+                pipe = process.stdout if key.fileobj is process.stdout else process.stderr
+                piece = os.read(pipe.fileno(), 1 << 16)
+                found[pipe] += piece
+                if not piece:
+                    selector.unregister(pipe)
+            if sum(map(len, found.values())) > limit:
+                raise _too_much(saved)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(max(1.0, end - time.monotonic()))
+    return bytes(found[process.stdout]), found[process.stderr].decode("utf-8", "replace")
+
+
+def _too_slow(saved: SavedSource) -> RefusedError:
+    text = f"{saved.host} did not finish in time what v2vweb asked over SSH."
+    return RefusedError(Problem("ssh-no-answer", "No answer", text, "Try again.", "source owner"))
+
+
+def _too_much(saved: SavedSource) -> RefusedError:
+    text = f"{saved.host} sent far more than belongs to an answer. Nothing of it was taken."
+    action = "Check that this is the ESXi host itself, and ask its administrator what stands in the way."
+    return RefusedError(Problem("ssh-too-much", "Too long an answer", text, action, "source owner"))
 
 
 def run(saved: SavedSource, command: str, timeout: float = 30) -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,4 @@
-"""Source "esxi": a guest of one VMware ESXi host, over HTTPS, VDDK, or SSH where HTTPS is closed."""
+"""Source "esxi": a guest of one VMware ESXi host, over HTTPS, VDDK, or SSH alone where HTTPS is closed."""
 
 import re
 from pathlib import Path
@@ -38,7 +38,7 @@ class EsxiSource(RemoteSource):
     def secrets(self, plan: Plan) -> dict[str, str]:
         if plan.source.settings["transport"] != "ssh":
             return super().secrets(plan)
-        # Not the password: it is for the list of guests, and virt-v2v has no need of it here.
+        # Not a password that is stored for HTTPS: virt-v2v has no need of it here.
         return ssh_files(SavedSource.objects.get(pk=plan.source.settings["source_id"]))
 
     def pins(self, plan: Plan) -> list[dict[str, Any]]:

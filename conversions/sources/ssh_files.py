@@ -4,7 +4,7 @@ from ..models import SavedSource
 
 
 def ssh_port(saved: SavedSource) -> int:
-    """A Xen host's only port; beside the port of its API, an ESXi host's second one."""
+    """A Xen host's only port; for an ESXi host, instead of the port of its API."""
     return saved.port if saved.kind == "xen" else saved.ssh_port or 22
 
 

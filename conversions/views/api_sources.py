@@ -74,9 +74,13 @@ def _saved(form: SourceForm, owner: Any, asked: dict[str, Any]) -> SavedSource:
         raise _refuse("value-not-allowed", f"{label}: this value is not allowed", " ".join(map(str, errors)), name)
     certificate = keys = None
     host, port = form.cleaned_data["host"], form.cleaned_data["port"]
-    if asked.get("pin_sha256") and form.kind != "xen":
+    over_ssh = form.cleaned_data["transport"] == "ssh"
+    if asked.get("pin_sha256") and over_ssh:
+        words = "Over SSH no certificate is used, only host_keys. Leave it out."
+        raise _refuse("value-not-allowed", "There is no certificate over SSH", words, "pin_sha256")
+    if asked.get("pin_sha256"):
         certificate = pinning.confirmed_certificate(host, port, asked["pin_sha256"])
-    if asked.get("host_keys") and form.cleaned_data["transport"] == "ssh":
+    if asked.get("host_keys") and over_ssh:
         ssh_port = port if form.kind == "xen" else form.cleaned_data["ssh_port"] or 22
         keys = pinning.confirmed_host_keys(host, ssh_port, asked["host_keys"])
     saved = form.save(owner)
@@ -99,7 +103,7 @@ def _plain(data: SourceCreate | SourceChange) -> dict[str, Any]:
 
 @router.post("/sources", response={201: SourceOut, **REFUSALS}, summary="Add a source", url_name="sources")
 def create(request: HttpRequest, response: HttpResponse, data: SourceCreate) -> Any:
-    """With `pin_sha256` (for Xen `host_keys`, for ESXi over SSH both) it is trusted at once; without, nothing is sent to it
+    """With `pin_sha256` (over SSH `host_keys`) it is trusted at once; without, nothing is sent to it
     until it is."""
     check(request.user, "conversions.change_source")
     asked = _plain(data)

@@ -1,5 +1,5 @@
 #!/bin/bash
-# An sshd on loopback for the lab's hosts, with a host key and a login key of its own:  sshd.sh FOLDER PORT
+# An sshd on loopback for the lab's hosts, with a host key and a login key of its own:  sshd.sh FOLDER PORT [LINE OF CONFIG]
 #
 # Log-in is by key: FOLDER/key (load it into an ssh-agent; nbdkit's ssh plugin takes the agent's keys too) and
 # FOLDER/known_hosts (append it to the user's known_hosts).  Its process number stands in FOLDER/sshd.pid.
@@ -23,6 +23,7 @@ StrictModes no
 UsePAM no
 Subsystem sftp internal-sftp
 PidFile $dir/sshd.pid
+${3:-}
 C
 rm -f "$dir/sshd.pid"
 /usr/sbin/sshd -f "$dir/sshd_config"

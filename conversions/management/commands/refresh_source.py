@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from conversions.models import SavedSource
 from conversions.problems import RefusedError
-from conversions.servers.refresh import refresh, watch
+from conversions.servers.refresh import refresh, tells_changes, watch
 
 #: How long changes are followed after the last look at the source's page.
 LOOKED_AT = timedelta(minutes=10)
@@ -33,7 +33,7 @@ class Command(BaseCommand):
         try:
             count = refresh(saved)
             self.stdout.write(f"{count} guests")
-            if options["watch"] and saved.kind != "xen":
+            if options["watch"] and tells_changes(saved):
                 watch(saved, go_on)
         except RefusedError as error:
             raise CommandError(f"{error.problem.title}. {error.problem.text} {error.problem.action}") from None
