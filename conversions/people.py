@@ -4,17 +4,23 @@ import logging
 import secrets
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from axes.utils import reset as forget_failures
+from django.contrib import messages
 from django.contrib.auth import get_user_model
+from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.contrib.auth.models import Group, User
 from django.contrib.auth.signals import user_logged_in
+from django.contrib.auth.views import redirect_to_login
 from django.db import IntegrityError, transaction
 from django.db.models import Q, QuerySet
 from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import reverse
+from django.utils.http import url_has_allowed_host_and_scheme
+from django_htmx.http import HttpResponseClientRedirect
 
 from .models import OneTimePassword
 from .problems import Problem, RefusedError
@@ -137,6 +143,30 @@ def _note_one_time_password(sender: Any, request: HttpRequest, user: Any, **kwar
 def password_was_changed(request: HttpRequest) -> None:
     OneTimePassword.objects.filter(user__pk=request.user.pk or 0).delete()
     request.session.pop(SESSION_FLAG, None)
+
+
+def led_to_login(request: HttpRequest) -> HttpResponseBase:
+    """To the log-in, and from there back to the page on which somebody pressed a button, or that asked for news: what
+    the button called is no page, and a part of a page is none either."""
+    htmx: Any = request.htmx  # type: ignore[attr-defined]
+    if not htmx and request.method in ("GET", "HEAD"):
+        return redirect_to_login(request.get_full_path())
+    came_from = htmx.current_url if htmx else request.headers.get("Referer")
+    safe = url_has_allowed_host_and_scheme(came_from, {request.get_host()}, require_https=request.is_secure())
+    parts = urlsplit(came_from or "") if safe else urlsplit("/")
+    login = redirect_to_login(urlunsplit(("", "", parts.path or "/", parts.query, "")))
+    if request.method != "GET":
+        messages.warning(request, "You were logged out, so nothing was done. Log in, and do it once more.")
+    return HttpResponseClientRedirect(login.url) if htmx else login
+
+
+class LoginMiddleware(LoginRequiredMiddleware):
+    """Whoever is not logged in is led there, wherever a view does not say otherwise."""
+
+    def handle_no_permission(  # type: ignore[override]
+        self, request: HttpRequest, view_func: Any
+    ) -> HttpResponseBase:
+        return led_to_login(request)
 
 
 class FirstLoginMiddleware:

@@ -198,3 +198,33 @@ def test_a_login_after_some_wrong_passwords_starts_the_count_again(alice: Any) -
         browser.post(reverse("login"), {"username": "alice", "password": "correct-horse-battery"})
         assert "_auth_user_id" in browser.session
         browser.post(reverse("logout"))
+
+
+# --- logged out meanwhile -------------------------------------------------------------------------------------------
+
+
+def test_a_button_pressed_after_the_log_out_leads_back_to_its_page_and_says_so(client: Client) -> None:
+    pressed = client.post("/sources/1/refresh/", headers={"referer": "http://testserver/sources/1/?q=web"})
+    assert pressed["Location"] == "/login/?next=/sources/1/%3Fq%3Dweb"
+    assert "so nothing was done" in client.get(pressed["Location"]).content.decode()
+
+
+@pytest.mark.parametrize("referer", ["", "https://evil.example/x", "//evil.example", "javascript:alert(1)"])
+def test_it_never_leads_to_another_site(client: Client, referer: str) -> None:
+    assert client.post("/sources/1/refresh/", headers={"referer": referer})["Location"] == "/login/?next=/"
+
+
+def test_a_part_that_is_asked_for_again_takes_the_whole_page_to_the_login(client: Client) -> None:
+    headers = {"hx-request": "true", "hx-current-url": "http://testserver/uploads/?page=2"}
+    answer = client.get("/uploads/?page=2", headers=headers)
+    assert answer.status_code == 200 and answer["HX-Redirect"] == "/login/?next=/uploads/%3Fpage%3D2"
+    assert answer.content == b""
+
+
+# --- pages of errors ------------------------------------------------------------------------------------------------
+
+
+def test_a_request_that_is_too_big_is_told_in_words(alice: Any, log_in: Any, settings: Any) -> None:
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 1000
+    answer = log_in(alice).post(reverse("tokens"), {"name": "x" * 5000})
+    assert answer.status_code == 400 and "larger than this page takes" in answer.content.decode()

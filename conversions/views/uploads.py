@@ -8,7 +8,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib import messages
-from django.contrib.auth.decorators import login_not_required, login_required
+from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
@@ -21,6 +21,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from .. import drafts, planning
 from ..access import allowed, check
 from ..models import Upload
+from ..people import led_to_login
 from ..problems import Problem, RefusedError, size_words
 from ..roles import role_of, visible_to
 from ..sources import get_source
@@ -44,7 +45,7 @@ def upload_of(pk: uuid.UUID) -> Upload:
 def collection(request: HttpRequest) -> HttpResponseBase:
     """One address for people and for tus."""
     if request.method in ("GET", "HEAD"):
-        return login_required(index)(request)
+        return index(request) if request.user.is_authenticated else led_to_login(request)
     return tus.collection(request)
 
 
