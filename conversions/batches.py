@@ -122,14 +122,14 @@ def plan_all(
             made.append(Planned(one.guest, one.name, problem=one.problem, field="name"))
             continue
         asked = {"kind": saved.kind, "source_id": saved.pk, "guest": one.guest.guest_id, **(source or {})}
-        target = {"start": one.guest.power == "on"} if keep_running else {}
         try:
             plan, secrets = planning.make_plan(
                 name=one.name,
                 source=asked,
                 options=_options_of(one.guest, options or {}, cards or {}),
-                output={"kind": "files", **(output or {}), **target},
+                output={"kind": "files", **(output or {})},
                 user=user,
+                keep_running=keep_running,
             )
         except RefusedError as refusal:
             made.append(Planned(one.guest, one.name, problem=refusal.problem, field=refusal.field))

@@ -51,14 +51,21 @@ def look(source: dict[str, Any], user: Any) -> Finding:
 
 
 def make_plan(
-    *, name: str, source: dict[str, Any], options: dict[str, Any], output: dict[str, Any], user: Any
+    *,
+    name: str,
+    source: dict[str, Any],
+    options: dict[str, Any],
+    output: dict[str, Any],
+    user: Any,
+    keep_running: bool = False,
 ) -> tuple[Plan, Secrets]:
     """Validates through the forms of the kinds, looks at the source and freezes the plan.
 
     source {"kind": "disk", "paths": [...], "format": "" } or {"kind": "ova", "path": ...}; options {"root", "luks_keys":
     [text or {"key", "device"}, ...], "clevis", "clevis_devices", "addresses", "boot_test"}; output {"kind": "files",
-    "format": "raw"|"qcow2", "allocation": "sparse"|"preallocated"}.  "allocation" may also stand in options.  Raises
-    RefusedError (with field) for whatever is wrong.
+    "format": "raw"|"qcow2", "allocation": "sparse"|"preallocated"}.  "allocation" may also stand in options.
+    `keep_running`: the new machine is started when the guest runs now, and not when it does not.  Raises RefusedError (with
+    field) for whatever is wrong.
     """
     _check_user(user)
     name = names.check(name)
@@ -66,12 +73,14 @@ def make_plan(
     if "allocation" in options:
         output = {"allocation": options["allocation"], **output}
         options = {key: value for key, value in options.items() if key != "allocation"}
-    planned_output = _output(output)
+    planned_output = _output(dict(output))
     cleaned = _clean(OptionsForm, options, "options")
     planned_source = _source(source)
     uploaded.check_use(user, planned_source.settings)
     saved_access.check_use(user, planned_source)
     finding = _look(planned_source)
+    if keep_running:
+        planned_output = _output({**output, "start": _runs(finding)})
     # What the look settled beside what the form said: where the disks of an OVA are, for example.
     planned_source = plan.Source(
         kind=planned_source.kind, settings=planned_source.settings | finding.facts.get("settings", {})
@@ -94,6 +103,18 @@ def make_plan(
     )
     _check_key_folder(made)
     return made, {f"luks-{number}": key.key for number, key in enumerate(cleaned["luks_keys"])}
+
+
+def _runs(finding: Finding) -> bool:
+    if "power" not in finding.facts:
+        raise _refuse(
+            "keep-running-nowhere",
+            "Whether it runs now?",
+            "“keep_running” is about guests of a saved source; a file does not run.",
+            "Leave it out, and say with output.start whether the new machine is to start.",
+            "keep_running",
+        )
+    return bool(finding.facts["power"] == "on")
 
 
 def preview(made: Plan) -> Command:

@@ -137,6 +137,11 @@ class ConversionIn(Strict):
     source: SourceIn
     output: OutputIn = OutputIn(kind="files")
     options: OptionsIn = Field(default_factory=lambda: OptionsIn.model_validate({}))
+    keep_running: bool = Field(
+        False,
+        description="The new machine starts by itself when the guest runs now, whatever output.start says. Only for guests of a "
+        "saved source.",
+    )
 
     def request(self) -> dict[str, Any]:
         """The arguments of planning.make_plan(), but for the user."""
@@ -148,6 +153,7 @@ class ConversionIn(Strict):
             "source": self.source.model_dump(),
             "options": self.options.request(),
             "output": output,
+            "keep_running": self.keep_running,
         }
 
 

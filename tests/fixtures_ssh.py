@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,7 @@ class EsxiSsh:
     host: str = "127.0.0.2"
     datastore: str = "LocalDS_0"
     guest: str = "web 04"  #: with a space, which virt-v2v 2.2 does not quote for the shell at the other end
+    number: str = "4"  #: by which vim-cmd knows it
     strange: str = "Übung #2 (50%)"  #: registered nowhere, with a snapshot
     strange_name: str = "Übung #2 (50%25)"  #: as vSphere writes it
 
@@ -120,3 +121,39 @@ def saved_esxi(alice: Any, esxi_ssh: EsxiSsh) -> SavedSource:
         secrets={"key": esxi_ssh.key},
         host_keys=[{"type": key.type, "key": key.key, "fingerprint": key.fingerprint} for key in keys],
     )
+
+
+@pytest.fixture
+def add_vmx(esxi_ssh: EsxiSsh) -> Iterator[Callable[..., Path]]:
+    """Makes a .vmx in a folder of its own, which goes again."""
+    made: list[Path] = []
+
+    def make(folder: str, content: str | bytes, **files: str | bytes) -> Path:
+        place = esxi_ssh.volume / folder
+        place.mkdir()
+        made.append(place)
+        for name, text in {f"{folder}.vmx": content, **files}.items():
+            (place / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+        return place
+
+    yield make
+    for place in made:
+        shutil.rmtree(place)
+
+
+@pytest.fixture
+def web_runs(esxi_ssh: EsxiSsh) -> Iterator[Path]:
+    """The first guest's power, which is on."""
+    state = esxi_ssh.folder / "power" / EsxiSsh.number
+    state.write_text("on\n")
+    yield state
+    state.write_text("off\n")
+    (esxi_ssh.folder / "tools" / EsxiSsh.number).touch()
+
+
+@pytest.fixture
+def without_vim_cmd(esxi_ssh: EsxiSsh) -> Iterator[None]:
+    program = esxi_ssh.folder / "bin" / "vim-cmd"
+    program.rename(program.with_name("away"))
+    yield
+    program.with_name("away").rename(program)

@@ -155,6 +155,7 @@ def test_it_starts_a_conversion(as_alice: Api, planned: list[dict[str, Any]]) ->
             "boot_test": False,
         },
         "output": {"kind": "files", "format": "raw", "allocation": "preallocated"},
+        "keep_running": False,
         "user": None,
     }
     assert planned[0]["user"].username == "alice"

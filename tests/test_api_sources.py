@@ -226,6 +226,22 @@ def test_running_guests_are_taken_when_they_are_shut_down_first(
     assert plan.output.settings["start"] is True and plan.output.settings["networks"]["VM Network"]["type"] == "pod"
 
 
+def test_one_that_runs_is_started_as_the_new_machine_when_that_is_asked_for(
+    api: Api, saved: SavedSource, add: Callable[..., InventoryGuest]
+) -> None:
+    add("runs", power="on"), add("rests")
+
+    def start(guest: str, **more: Any) -> Any:
+        source = {"kind": "vcenter", "source_id": saved.pk, "guest": guest, "shut_down": True}
+        status, made = api.ask("post", "/conversions", {"name": guest, "source": source, **more})
+        assert status == 201, made
+        return Conversion.objects.get(pk=made["id"]).plan.output.settings.get("start", False)
+
+    assert start("runs", keep_running=True) is True
+    assert start("rests", keep_running=True, output={"kind": "files", "start": True}) is False
+    assert start("runs") is False
+
+
 def test_a_guest_whose_tools_do_not_run_cannot_be_asked(api: Api, saved: SavedSource, add: Callable[..., Any]) -> None:
     add("runs", power="on", tools="not running")
     asked = {"name": "b", "source_id": saved.pk, "guests": ["runs"], "shutdown": True}

@@ -18,6 +18,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from conversions import terminal
+from conversions.address_form import wish
 from conversions.management.commands import convert
 from conversions.models import Conversion, Lease
 from conversions.plan import Plan, Source
@@ -119,6 +120,34 @@ def test_its_arguments_are_the_apis(root_admin: Any, conductor: Lease, asked: li
         "options": {"root": "/dev/sda2", "luks_keys": ["open sesame "]},
         "output": {"kind": "files", "format": "qcow2", "allocation": "preallocated"},
     }
+
+
+def test_clevis_and_addresses_are_the_apis_too(root_admin: Any, conductor: Lease, asked: list[Any]) -> None:
+    run("--name", "web01", "/srv/a.img", "--detach", "--clevis")
+    run("--name", "web01", "/srv/a.img", "--detach", "--clevis-device", "/dev/sda2", "--clevis-device", "/dev/sdb1")
+    first, second = (request["options"] for request in asked)
+    assert (first["clevis"], first["clevis_devices"]) == (True, [])
+    assert (second["clevis"], second["clevis_devices"]) == (True, ["/dev/sda2", "/dev/sdb1"])
+    card = "00:50:56:12:34:56"
+    run(
+        "--name", "web01", "/srv/a.img", "--detach",
+        "--mac", f"{card}:ip:10.0.0.5,10.0.0.1,24,10.0.0.2,10.0.0.3", "--mac", f"{card}:ip:2001:db8::5,,64",
+    )  # fmt: skip
+    addresses = asked[2]["options"]["addresses"]
+    assert addresses == [
+        {"mac": card, "address": "10.0.0.5", "gateway": "10.0.0.1", "prefix": "24", "dns": ["10.0.0.2", "10.0.0.3"]},
+        {"mac": card, "address": "2001:db8::5", "gateway": None, "prefix": "64", "dns": []},
+    ]
+    made = wish(addresses)["cards"][card]  # as the form takes them
+    assert [one["prefix"] for one in made] == [24, 64]
+
+
+@pytest.mark.parametrize("text", ["10.0.0.5", "00:50:56:12:34:56:10.0.0.5", "00:50:56:12:34:56:ip:", ""])
+def test_an_address_that_is_not_understood_is_told_with_an_example(
+    root_admin: Any, conductor: Lease, asked: list[Any], text: str
+) -> None:
+    code, _, error = run("--name", "web01", "/x", f"--mac={text}")
+    assert code == 2 and "Write it as 00:50:56:12:34:56:ip:10.0.0.5" in error and not asked
 
 
 def test_an_ova_is_one_file(root_admin: Any, conductor: Lease, asked: list[Any]) -> None:

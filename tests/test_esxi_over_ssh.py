@@ -4,11 +4,10 @@ The host is a real sshd with a datastore; vim-cmd is stood in for.
 """
 
 import json
-import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,61 +15,21 @@ import pytest
 from django.core.management import call_command
 from django.test import Client
 
-from conversions import conductor as conductor_module
 from conversions import planning, tokens
 from conversions.command import build_command
-from conversions.conductor import Conductor
-from conversions.models import Conversion, InventoryGuest, SavedSource
+from conversions.models import InventoryGuest, SavedSource
 from conversions.problems import RefusedError
-from conversions.servers import connection, esxi_guests, esxi_shell, power, refresh, restarts, ssh, trust
+from conversions.servers import connection, esxi_guests, esxi_shell, power, refresh, ssh, trust
 from conversions.servers.concerns import around, concerns
 from conversions.servers.inventory import GuestRecord
 from conversions.servers.refreshers import Refreshers
 from conversions.source_forms import SETTINGS, SourceForm
-from conversions.states import State
 from tests.fixtures_ssh import EsxiSsh
-from tests.test_conductor import ProbeStandin, RunnerStandin
 
 pytestmark = [pytest.mark.real, pytest.mark.django_db]
 
-WEB = "4"  #: by which vim-cmd knows the lab's first guest
+WEB = EsxiSsh.number
 HEAD = 'config.version = "8"\ndisplayName = "{name}"\nguestOS = "debian11-64"\nscsi0:0.present = "TRUE"\n'
-
-
-@pytest.fixture
-def add(esxi_ssh: EsxiSsh) -> Iterator[Callable[..., Path]]:
-    """Makes a .vmx in a folder of its own, which goes again."""
-    made: list[Path] = []
-
-    def make(folder: str, content: str | bytes, **files: str | bytes) -> Path:
-        place = esxi_ssh.volume / folder
-        place.mkdir()
-        made.append(place)
-        for name, text in {f"{folder}.vmx": content, **files}.items():
-            (place / name).write_bytes(text if isinstance(text, bytes) else text.encode())
-        return place
-
-    yield make
-    for place in made:
-        shutil.rmtree(place)
-
-
-@pytest.fixture
-def runs(esxi_ssh: EsxiSsh) -> Iterator[Path]:
-    """The first guest's power, which is on."""
-    state = esxi_ssh.folder / "power" / WEB
-    state.write_text("on\n")
-    yield state
-    state.write_text("off\n")
-    (esxi_ssh.folder / "tools" / WEB).touch()
-
-
-@pytest.fixture
-def without_vim_cmd(esxi_ssh: EsxiSsh) -> Iterator[None]:
-    program = esxi_ssh.folder / "bin" / "vim-cmd"
-    program.rename(program.with_name("away"))
-    yield
-    program.with_name("away").rename(program)
 
 
 def listed(saved: SavedSource) -> dict[str, GuestRecord]:
@@ -199,12 +158,12 @@ def test_another_host_key_blocks_the_source(saved_esxi: SavedSource) -> None:
 
 
 def test_a_file_that_describes_no_guest_stands_in_the_list_and_cannot_be_moved(
-    saved_esxi: SavedSource, add: Callable[..., Path], alice: Any
+    saved_esxi: SavedSource, add_vmx: Callable[..., Path], alice: Any
 ) -> None:
-    add("nothing", b"")
-    add("binary", b"\x7fELF\0\0")
-    add("huge", b'config.version = "8"\n' + b"# much\n" * 60_000)
-    add("other", "daemon:*:19000:0:99999:7:::\n")
+    add_vmx("nothing", b"")
+    add_vmx("binary", b"\x7fELF\0\0")
+    add_vmx("huge", b'config.version = "8"\n' + b"# much\n" * 60_000)
+    add_vmx("other", "daemon:*:19000:0:99999:7:::\n")
     found = listed(saved_esxi)
     why = {name: found[name].unreadable for name in ("nothing", "binary", "huge", "other")}
     assert why == {
@@ -226,7 +185,7 @@ def test_one_that_the_host_does_not_let_be_read_is_said(saved_esxi: SavedSource)
 
 
 def test_a_disk_that_cannot_be_read_is_said_before_anything_starts(
-    saved_esxi: SavedSource, add: Callable[..., Path]
+    saved_esxi: SavedSource, add_vmx: Callable[..., Path]
 ) -> None:
     expected = {
         "../web 04/web 04.vmdk": "vmware.disk.outside",
@@ -240,16 +199,16 @@ def test_a_disk_that_cannot_be_read_is_said_before_anything_starts(
     flat = '# Disk DescriptorFile\ncreateType="vmfs"\nRW 2048 VMFS "alone-flat.vmdk"\n'
     files: dict[str, Any] = {"alone.vmdk": flat, "binary.vmdk": b"\0\1\2" * 1000, "sparse.vmdk": b"KDMV\1\0"}
     for number, disk in enumerate(expected):
-        add(f"odd{number}", HEAD.format(name=disk) + f'scsi0:0.fileName = "{disk}"\n', **files)
+        add_vmx(f"odd{number}", HEAD.format(name=disk) + f'scsi0:0.fileName = "{disk}"\n', **files)
     found = listed(saved_esxi)
     for disk, concern in expected.items():
         assert ids(found[disk.replace("/", "%2f")]) == ({concern} if concern else set()), disk
 
 
-def test_a_disk_that_the_host_holds_open_is_said(saved_esxi: SavedSource, add: Callable[..., Path]) -> None:
+def test_a_disk_that_the_host_holds_open_is_said(saved_esxi: SavedSource, add_vmx: Callable[..., Path]) -> None:
     """As it does while the guest runs, on whichever host; here a folder is what cannot be opened for reading."""
     flat = '# Disk DescriptorFile\ncreateType="vmfs"\nRW 2048 VMFS "held-flat.vmdk"\n'
-    place = add("held", HEAD.format(name="held") + 'scsi0:0.fileName = "held.vmdk"\n', **{"held.vmdk": flat})
+    place = add_vmx("held", HEAD.format(name="held") + 'scsi0:0.fileName = "held.vmdk"\n', **{"held.vmdk": flat})
     (place / "held-flat.vmdk").write_bytes(b"")
     record = listed(saved_esxi)["held"]
     assert record.disks[0].layout == "flat"  # an empty one can be opened
@@ -259,9 +218,9 @@ def test_a_disk_that_the_host_holds_open_is_said(saved_esxi: SavedSource, add: C
 
 
 def test_two_of_the_same_name_are_told_apart_by_their_ids(
-    saved_esxi: SavedSource, add: Callable[..., Path], alice: Any
+    saved_esxi: SavedSource, add_vmx: Callable[..., Path], alice: Any
 ) -> None:
-    add("one", HEAD.format(name="twin")), add("two", HEAD.format(name="twin"))
+    add_vmx("one", HEAD.format(name="twin")), add_vmx("two", HEAD.format(name="twin"))
     refresh.refresh(saved_esxi)
     twins = list(InventoryGuest.objects.filter(name="twin"))
     assert len({row.guest_id for row in twins}) == 2
@@ -270,9 +229,9 @@ def test_two_of_the_same_name_are_told_apart_by_their_ids(
     assert code(lambda: plan(alice, source)) == "guest-not-unique"
 
 
-def test_hostile_names_reach_no_shell(saved_esxi: SavedSource, add: Callable[..., Path], esxi_ssh: EsxiSsh) -> None:
+def test_hostile_names_reach_no_shell(saved_esxi: SavedSource, add_vmx: Callable[..., Path], esxi_ssh: EsxiSsh) -> None:
     for name in ("$(touch pwned)", "'; touch pwned; '", "-rf", "a\nvmx b.vmx"):
-        add(name, HEAD.format(name="x") + "scsi0:0.fileName = \"$(touch pwned)'; touch pwned; '.vmdk\"\n")
+        add_vmx(name, HEAD.format(name="x") + "scsi0:0.fileName = \"$(touch pwned)'; touch pwned; '.vmdk\"\n")
     found = esxi_guests.list_guests(saved_esxi)
     assert sum(record.name == "x" for record in found) == 3  # the one with a line's end in its name is left out
     assert not list(esxi_ssh.folder.rglob("pwned"))
@@ -303,68 +262,6 @@ def test_https_that_is_closed_is_said_with_the_way_over_ssh(saved_esxi: SavedSou
     assert step.state == "error" and "change this source to SSH" in step.action
 
 
-# -- its power switch -------------------------------------------------------------------------------------------------
-
-
-def test_a_guest_is_shut_down_and_started_again(saved_esxi: SavedSource, runs: Path) -> None:
-    def seen() -> str:
-        return power.look(saved_esxi, WEB, None).power
-
-    assert seen() == "on"
-    power.shut_down(saved_esxi, WEB, None)
-    assert seen() == "off"
-    power.shut_down(saved_esxi, WEB, None)  # it went off by itself in the moment before
-    power.switch_off(saved_esxi, WEB, None)
-    assert power.switch_on(saved_esxi, WEB, None) and seen() == "on"
-    assert not power.switch_on(saved_esxi, WEB, None)
-    power.switch_off(saved_esxi, WEB, None)
-    assert seen() == "off"
-
-
-def test_one_without_tools_cannot_be_asked(saved_esxi: SavedSource, runs: Path, esxi_ssh: EsxiSsh) -> None:
-    (esxi_ssh.folder / "tools" / WEB).unlink()
-    assert code(lambda: power.shut_down(saved_esxi, WEB, None)) == "tools-needed"
-    assert runs.read_text() == "on\n"
-
-
-def test_one_that_is_not_registered_cannot_be_switched(saved_esxi: SavedSource, esxi_ssh: EsxiSsh) -> None:
-    strange = listed(saved_esxi)[esxi_ssh.strange_name].id
-    assert power.look(saved_esxi, strange, None).power == "off"  # as far as the locks on its disks tell
-    for step in (power.shut_down, power.switch_off):
-        assert code(lambda step=step: step(saved_esxi, strange, None)) == "no-switch"  # type: ignore[misc]
-
-
-def test_without_vim_cmd_it_says_that_it_cannot(
-    saved_esxi: SavedSource, without_vim_cmd: None, esxi_ssh: EsxiSsh
-) -> None:
-    web = listed(saved_esxi)[esxi_ssh.guest].id
-    with pytest.raises(RefusedError) as caught:
-        power.shut_down(saved_esxi, web, None)
-    assert caught.value.problem.code == "no-switch" and "by hand" in caught.value.problem.action
-
-
-def test_one_that_is_gone_or_suspended_says_so(saved_esxi: SavedSource, runs: Path, add: Callable[..., Path]) -> None:
-    assert code(lambda: power.look(saved_esxi, "99", None)) == "guest-gone"
-    assert code(lambda: power.look(saved_esxi, "vmx-0123456789abcdef", None)) == "guest-gone"
-    runs.write_text("suspended\n")
-    assert power.look(saved_esxi, WEB, None).power == "suspended"
-    add("asleep", HEAD.format(name="asleep") + 'checkpoint.vmState = "asleep.vmss"\n')
-    asleep = listed(saved_esxi)["asleep"]
-    assert asleep.power == "suspended" and power.look(saved_esxi, asleep.id, None).power == "suspended"
-
-
-def test_one_whose_files_have_moved_is_found_where_they_are(saved_esxi: SavedSource, esxi_ssh: EsxiSsh) -> None:
-    row, old, new = esxi_ssh.folder / "guests" / WEB, esxi_ssh.volume / "web 04", esxi_ssh.volume / "web 05"
-    before = row.read_text()
-    old.rename(new)
-    row.write_text(before.replace("web 04/web 04.vmx", "web 05/web 04.vmx"))
-    try:
-        assert power.look(saved_esxi, WEB, None).vmx == "[LocalDS_0] web 05/web 04.vmx"
-    finally:
-        new.rename(old)
-        row.write_text(before)
-
-
 # -- conversions ------------------------------------------------------------------------------------------------------
 
 
@@ -382,33 +279,6 @@ def test_the_command_names_the_file_at_the_host(saved_esxi: SavedSource, alice: 
         argv[-1] == f"ssh://root@{saved_esxi.host}:{saved_esxi.ssh_port}/vmfs/volumes/LocalDS_0/web%2004/web%2004.vmx"
     )
     assert made.guest.nics[0].mac == "00:0c:29:12:34:56" and made.guest.disks[0].size == 1 << 30
-
-
-def test_a_conversion_shuts_it_down_first_and_starts_it_after_a_cancel(
-    saved_esxi: SavedSource, runs: Path, alice: Any, settings: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings.DATA_DIR = tmp_path
-    monkeypatch.setattr(conductor_module, "max_running", lambda: 1)
-    monkeypatch.setattr(restarts, "WATCH", 0.5)
-    refresh.refresh(saved_esxi)
-    source = {"kind": "esxi", "source_id": saved_esxi.pk, "guest": WEB, "shut_down": True, "start_again": True}
-    conversion = planning.create_conversion(*plan(alice, source), alice)
-    conductor = Conductor(RunnerStandin(), ProbeStandin())
-
-    def until(done: Callable[[Conversion], bool]) -> None:
-        end = time.monotonic() + 60
-        while not done(Conversion.objects.get(pk=conversion.pk)):
-            assert time.monotonic() < end, list(Conversion.objects.values())
-            conductor.tick()
-            time.sleep(0.05)
-
-    until(lambda row: row.pk in conductor.runner.started)  # type: ignore[attr-defined]
-    assert runs.read_text() == "off\n"
-    conversion.refresh_from_db()
-    assert conversion.request_cancel("alice")
-    Conversion.objects.filter(pk=conversion.pk).update(state=State.CANCELLED)  # as the agent's end does
-    until(lambda row: "started again" in str(row.receipt.get("source")))
-    assert runs.read_text() == "on\n"
 
 
 # -- pages and API ----------------------------------------------------------------------------------------------------

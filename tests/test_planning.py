@@ -262,6 +262,11 @@ def test_the_wizards_pieces_are_the_same_forms_and_the_same_look(alice, image):
         planning.forms_for("floppy")
 
 
+def test_a_file_has_no_running_to_keep(ask):
+    error = refusal(ask, keep_running=True)
+    assert error.field == "keep_running" and "output.start" in error.problem.action
+
+
 def test_the_preview_is_the_exact_command_but_for_the_number(ask, settings):
     plan, _ = ask()
     display = planning.preview(plan).display()

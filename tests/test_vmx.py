@@ -153,6 +153,7 @@ def test_other_forms_of_disks_are_told_apart() -> None:
     assert layout(f'{DESCRIPTOR.replace("vmfs", "vmfsRawDeviceMap")}RW 2048 VMFSRDM "a-rdm.vmdk"\n') == "raw"
     assert layout(f'{DESCRIPTOR}RW 2048 SPARSE "a-s001.vmdk"\nRW 2048 SPARSE "a-s002.vmdk"\n') == "sparse"
     assert layout(f'{DESCRIPTOR}RW 2048 FLAT "a-f001.vmdk" 0\nRW 2048 FLAT "a-f002.vmdk" 0\n') == "sparse"
+    assert layout(f'{DESCRIPTOR}RW 2048 VMFS "vsan://52d8-1"\n') == "sparse"
     assert layout("KDMV\1") == "sparse"
     assert layout("root:x:0:0") is None and vmx.descriptor(b"\xeb\x63\x90\0\0") is None
 

@@ -152,7 +152,7 @@ def descriptor(data: bytes) -> Descriptor | None:
     if "rawdevice" in kind or any(type == "VMFSRDM" for _, type, _ in extents):
         return Descriptor("raw", capacity)
     # virt-v2v over SSH reads NAME-flat.vmdk, whatever the descriptor says.
-    is_flat = len(extents) == 1 and extents[0][1] in ("FLAT", "VMFS")
+    is_flat = len(extents) == 1 and extents[0][1] in ("FLAT", "VMFS") and not extents[0][2].startswith("vsan:")
     return Descriptor("flat" if is_flat else "sparse", capacity)
 
 

@@ -49,6 +49,21 @@ class Command(BaseCommand):
             metavar="FILE",
             help="file with the passphrase of encrypted disks; - asks for it; may be given several times",
         )
+        parser.add_argument("--clevis", action="store_true", help="have Clevis open encrypted disks, by a Tang server")
+        parser.add_argument(
+            "--clevis-device",
+            action="append",
+            default=[],
+            metavar="DEVICE",
+            help="open this one with Clevis, such as /dev/sda2 or a UUID; may be given several times (default: all)",
+        )
+        parser.add_argument(
+            "--mac",
+            action="append",
+            default=[],
+            metavar="MAC:ip:ADDRESS[,GATEWAY[,PREFIX[,DNS...]]]",
+            help="address of a network card of a Windows guest, as virt-v2v's --mac has it; may be given several times",
+        )
         parser.add_argument("--user", default="admin", help="who is to own the conversion (default: admin)")
         parser.add_argument("--detach", action="store_true", help="print the conversion's number and leave")
 
@@ -185,9 +200,36 @@ def request(options: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": options["name"],
         "source": source,
-        "options": {"root": options["root"], "luks_keys": keys},
+        "options": {"root": options["root"], "luks_keys": keys} | _clevis(options) | _addresses(options),
         "output": output,
     }
+
+
+def _clevis(options: dict[str, Any]) -> dict[str, Any]:
+    devices = options["clevis_device"]
+    return {"clevis": True, "clevis_devices": devices} if options["clevis"] or devices else {}
+
+
+def _addresses(options: dict[str, Any]) -> dict[str, Any]:
+    return {"addresses": [address(text) for text in options["mac"]]} if options["mac"] else {}
+
+
+def address(text: str) -> dict[str, Any]:
+    """The API's object of MAC:ip:ADDRESS[,GATEWAY[,PREFIX[,DNS...]]]; what stands in it is judged there."""
+    mac, what, rest = text[:17], text[17:21].lower(), text[21:]
+    if what != ":ip:" or not rest:
+        raise CommandError(
+            f"--mac {text} is not understood. Write it as 00:50:56:12:34:56:ip:10.0.0.5,10.0.0.1,24,10.0.0.2",
+            returncode=REFUSED,
+        )
+    ip, gateway, prefix, *dns = [part.strip() for part in [*rest.split(","), "", ""]]
+    found: dict[str, Any] = {
+        "mac": mac,
+        "address": ip,
+        "gateway": gateway or None,
+        "dns": [part for part in dns if part],
+    }
+    return found | ({"prefix": prefix} if prefix else {})
 
 
 def passphrase(file: str) -> str:
