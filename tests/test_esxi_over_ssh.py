@@ -173,6 +173,8 @@ def test_a_file_that_describes_no_guest_stands_in_the_list_and_cannot_be_moved(
         "other": "it is no description of a guest",
     }
     assert all(ids(found[name]) == {"vmware.vmx.unreadable"} for name in why)
+    (told,) = concerns(found["huge"], around(found.values(), "ssh"))[:1]
+    assert told.text.endswith("The file [LocalDS_0] huge/huge.vmx: it is larger than 256 KiB.")
     refresh.store(saved_esxi, list(found.values()))
     source = {"kind": "esxi", "source_id": saved_esxi.pk, "guest": "huge"}
     assert code(lambda: plan(alice, source)) == "vmware.vmx.unreadable"
@@ -201,6 +203,8 @@ def test_a_disk_that_cannot_be_read_is_said_before_anything_starts(
     for number, disk in enumerate(expected):
         add_vmx(f"odd{number}", HEAD.format(name=disk) + f'scsi0:0.fileName = "{disk}"\n', **files)
     found = listed(saved_esxi)
+    told = concerns(found["gone.vmdk"], around([], "ssh"))[0].text
+    assert told.endswith("It is about [LocalDS_0] odd3/gone.vmdk.")
     for disk, concern in expected.items():
         assert ids(found[disk.replace("/", "%2f")]) == ({concern} if concern else set()), disk
 
@@ -222,6 +226,9 @@ def test_two_of_the_same_name_are_told_apart_by_their_ids(
 ) -> None:
     add_vmx("one", HEAD.format(name="twin")), add_vmx("two", HEAD.format(name="twin"))
     refresh.refresh(saved_esxi)
+    assert {record.folder for record in listed(saved_esxi).values()} >= {
+        "/LocalDS_0/two"
+    }  # where it lies tells a person
     twins = list(InventoryGuest.objects.filter(name="twin"))
     assert len({row.guest_id for row in twins}) == 2
     assert all("vmware.vm.name.duplicate" in {concern["id"] for concern in row.concerns} for row in twins)

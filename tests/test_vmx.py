@@ -1,8 +1,11 @@
 """A guest's .vmx file and a disk's descriptor: what is read of them, and what hostile ones come to."""
 
+import json
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from conversions.servers import vmx
 from conversions.servers.esxi_shell import registered
@@ -129,6 +132,40 @@ def test_a_file_made_to_be_slow_is_read_at_once(piece: bytes) -> None:
     vmx.record_of("1", PLACE, vmx.parse(data[: vmx.LIMIT]), {})
     vmx.descriptor(b"# Disk DescriptorFile\n" + piece * (vmx.DESCRIPTOR_LIMIT // len(piece)))
     assert time.process_time() - begun < 2
+
+
+@given(st.binary(max_size=600), st.sampled_from([b"", HEAD.encode()]))
+def test_whatever_a_file_holds_it_is_a_record_or_a_reason(data: bytes, head: bytes) -> None:
+    try:
+        it = vmx.record_of("1", PLACE, vmx.parse(head + data), LABELS)
+    except ValueError as error:
+        assert str(error).startswith("it is ")
+    else:
+        assert not set(it.name) & {*map(chr, range(32)), "\x7f"}
+    found = vmx.descriptor(b"# Disk DescriptorFile\n" + data)
+    assert found is None or found.capacity is None or 0 <= found.capacity < 1 << 50
+
+
+SLOTS = st.sampled_from(["scsi0:0", "nvme0:1", "sata1:29", "ide0:0", "ethernet0", "ethernet99"])
+KEYS = st.sampled_from(
+    ["present", "filename", "devicetype", "mode", "address", "virtualdev", "dvs.portgroupid", "sharing"]
+)
+
+
+@given(
+    st.lists(
+        st.tuples(SLOTS, KEYS, st.sampled_from(["TRUE", "", "x" * 5000, "../a", "/vmfs/volumes/a/b/c", "|00", "é"]))
+    )
+)
+def test_whatever_hardware_is_written_it_is_a_record(lines: list[tuple[str, str, str]]) -> None:
+    it = record("".join(f'{slot}.{key} = "{value}"\n' for slot, key, value in lines))
+    assert all(disk.layout in (None, "outside") for disk in it.disks)
+    assert GuestRecord.from_dict(json.loads(json.dumps(it.as_dict()))).as_guest().name == "web01"
+
+
+def test_a_disk_larger_than_any_has_no_size() -> None:
+    text = f'{DESCRIPTOR}RW {"9" * 15} VMFS "web01-flat.vmdk"\n'
+    assert vmx.descriptor(text.encode()) == vmx.Descriptor("flat", None)
 
 
 DESCRIPTOR = '# Disk DescriptorFile\nversion=1\nCID=fffffffe\nparentCID=ffffffff\ncreateType="vmfs"\n\n'

@@ -32,6 +32,7 @@ class Rule:
     title: str
     text: str  #: what it means for the person, and what to do
     applies: Callable[[GuestRecord, Around], bool]
+    detail: Callable[[GuestRecord], str] | None = None  #: of this guest, after the text: which disk, or why
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,15 @@ def _any_nic(test: Callable[[Any], bool]) -> Callable[[GuestRecord, Around], boo
 
 def _has(guest: GuestRecord, layout: str) -> bool:
     return any(disk.layout == layout for disk in guest.disks)
+
+
+def _which(layout: str) -> Callable[[GuestRecord], str]:
+    def words(guest: GuestRecord) -> str:
+        files = [disk.file[:200] or "a disk without a name" for disk in guest.disks if disk.layout == layout]
+        more = f" and {len(files) - 3} more" if len(files) > 3 else ""
+        return f"It is about {', '.join(files[:3])}{more}."
+
+    return words
 
 
 RULES: tuple[Rule, ...] = (
@@ -162,9 +172,9 @@ RULES: tuple[Rule, ...] = (
         "vmware.vmx.unreadable",
         "critical",
         "The guest's description cannot be read",
-        "Its .vmx file at the host is empty, damaged, larger than 256 KiB, or not readable for v2vweb. The host's administrator "
-        "can open the guest in the host's web page and save it anew, or unregister it when it is none.",
+        "The host's administrator can look at its .vmx file, and unregister or delete what is no guest.",
         lambda g, a: g.unreadable is not None,
+        lambda g: f"The file {g.vmx}: {g.unreadable}.",
     ),
     Rule(
         "vmware.snapshot.ssh",
@@ -180,6 +190,7 @@ RULES: tuple[Rule, ...] = (
         "The guest names a disk whose files are not on the datastore, or cannot be read. Its administrator must repair or detach "
         "the disk.",
         lambda g, a: _has(g, "missing"),
+        _which("missing"),
     ),
     Rule(
         "vmware.disk.outside",
@@ -188,6 +199,7 @@ RULES: tuple[Rule, ...] = (
         "The guest's .vmx file names a disk where VMware puts none, so that v2vweb does not touch it. Ask the host's "
         "administrator who wrote that.",
         lambda g, a: _has(g, "outside"),
+        _which("outside"),
     ),
     Rule(
         "vmware.disk.sparse.ssh",
@@ -196,6 +208,7 @@ RULES: tuple[Rule, ...] = (
         "virt-v2v reads only disks in one piece (NAME-flat.vmdk). Clone the disk at the host with vmkfstools, or move the guest "
         "over HTTPS.",
         lambda g, a: _has(g, "sparse"),
+        _which("sparse"),
     ),
     Rule(
         "vmware.disk.busy",
@@ -204,6 +217,7 @@ RULES: tuple[Rule, ...] = (
         "The host lets nobody read it: the guest runs on another host, or a backup is under way. Wait or shut it down, then "
         "refresh.",
         lambda g, a: _has(g, "busy") and g.power != "on",
+        _which("busy"),
     ),
     Rule(
         "vmware.vm.power_unknown",
@@ -487,8 +501,12 @@ def around(guests: Iterable[GuestRecord], transport: Literal["https", "vddk", "s
     return Around(transport, names, frozenset(file for file, times in files.items() if times > 1))
 
 
+def _text(rule: Rule, guest: GuestRecord) -> str:
+    return f"{rule.text} {rule.detail(guest)}" if rule.detail else rule.text
+
+
 def concerns(guest: GuestRecord, context: Around) -> list[Concern]:
     """The concerns of one guest, the gravest first."""
-    found = [Concern(r.id, r.severity, r.title, r.text) for r in RULES if r.applies(guest, context)]
+    found = [Concern(r.id, r.severity, r.title, _text(r, guest)) for r in RULES if r.applies(guest, context)]
     order = {"critical": 0, "warning": 1, "information": 2}
     return sorted(found, key=lambda concern: order[concern.severity])

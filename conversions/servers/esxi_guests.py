@@ -80,7 +80,15 @@ def _guest(found: Survey, path: str, number: int, told: dict[str, bytes], saved:
             raise ValueError("the host does not let it be read")
         entries = vmx.parse(told.get(f"vmx {number}", b""))
     except ValueError as error:
-        record = GuestRecord(id=id, name=place.stem[:255], vmx=place.datastore_path, unreadable=str(error))
+        record = GuestRecord(
+            id=id,
+            name=place.stem[:255],
+            vmx=place.datastore_path,
+            folder=f"/{place.folder}",
+            needs_consolidation=None,
+            host_in_maintenance=None,
+            unreadable=str(error),
+        )
     else:
         record = vmx.record_of(id, place, entries, found.labels)
         if entries.get("checkpoint.vmstate"):
@@ -134,6 +142,7 @@ def _fill(disk: DiskRecord, number: int, told: dict[str, bytes]) -> None:
     size, blocks, block = (
         [int(text) for text in sizes] if len(sizes) == 3 and all(map(bytes.isdigit, sizes)) else (None, 0, 0)
     )
+    size = size if size is None else vmx.sane(size)
     disk.capacity = found.capacity if found and found.capacity else size
     if found is None:
         disk.layout = "missing"
@@ -143,4 +152,4 @@ def _fill(disk: DiskRecord, number: int, told: dict[str, bytes]) -> None:
         disk.layout = "missing"
     else:
         disk.layout = "flat" if told.get(f"open {number}", b"").strip() == b"yes" else "busy"
-        disk.allocated = blocks * block
+        disk.allocated = vmx.sane(blocks * block)

@@ -119,7 +119,7 @@ def answers(saved: SavedSource, script: str, limit: int, seconds: float) -> list
         head, _, body = piece.partition(b"\n")
         found.append((head.decode("utf-8", "surrogateescape"), body))
     if not found or found[-1][0] != "end":
-        raise _broke_off(saved)
+        raise ssh.broke_off(saved, "the end of the answer is missing.")
     return found[:-1]
 
 
@@ -147,18 +147,6 @@ def _too_many(saved: SavedSource) -> RefusedError:
             "Too many guests for SSH",
             f"{saved.host} sees {MOST_GUESTS} .vmx files or more on its datastores.",
             "Move the guests through vCenter, which tells which of them are this host's.",
-            "source owner",
-        )
-    )
-
-
-def _broke_off(saved: SavedSource) -> RefusedError:
-    return RefusedError(
-        Problem(
-            "ssh-broke-off",
-            "The answer broke off",
-            f"{saved.host} let v2vweb in over SSH, but did not do to its end what was asked there.",
-            f"Check that {saved.user} has a shell there, as root has; then try again.",
             "source owner",
         )
     )

@@ -151,7 +151,7 @@ def ask(saved: SavedSource, script: bytes, *, limit: int, timeout: float) -> byt
                 process.communicate()
     if process.returncode == 255:
         _check(saved, said)
-        raise refused(saved, said)
+        raise broke_off(saved, last_line(said))
     return out
 
 
@@ -177,6 +177,18 @@ def _read(saved: SavedSource, process: subprocess.Popen[bytes], limit: int, end:
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(max(1.0, end - time.monotonic()))
     return bytes(found[process.stdout]), found[process.stderr].decode("utf-8", "replace")
+
+
+def broke_off(saved: SavedSource, why: str) -> RefusedError:
+    return RefusedError(
+        Problem(
+            "ssh-broke-off",
+            "The answer broke off",
+            f"{saved.host} did not do to its end what v2vweb asked over SSH: {why}",
+            f"Try again. If it stays so, check that {saved.user} has a shell there, as root has.",
+            "source owner",
+        )
+    )
 
 
 def _too_slow(saved: SavedSource) -> RefusedError:

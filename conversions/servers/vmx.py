@@ -145,7 +145,7 @@ def descriptor(data: bytes) -> Descriptor | None:
         return None
     defined = {match[1].lower(): match[2] for match in _DEFINITION.finditer(text)}
     extents = _EXTENT.findall(text)
-    capacity = 512 * sum(int(sectors) for sectors, _, _ in extents) if extents else None
+    capacity = sane(512 * sum(int(sectors) for sectors, _, _ in extents)) if extents else None
     kind = defined.get("createtype", "").lower()
     if defined.get("parentcid", "ffffffff").lower() != "ffffffff" or defined.get("parentfilenamehint"):
         return Descriptor("delta", capacity)
@@ -154,6 +154,11 @@ def descriptor(data: bytes) -> Descriptor | None:
     # virt-v2v over SSH reads NAME-flat.vmdk, whatever the descriptor says.
     is_flat = len(extents) == 1 and extents[0][1] in ("FLAT", "VMFS") and not extents[0][2].startswith("vsan:")
     return Descriptor("flat" if is_flat else "sparse", capacity)
+
+
+def sane(size: int) -> int | None:
+    """A size in bytes; None when no disk is so large (VMware's limit is 62 TiB)."""
+    return size if 0 <= size < 1 << 50 else None
 
 
 def record_of(id: str, place: Place, entries: dict[str, str], labels: dict[str, str]) -> GuestRecord:
@@ -178,6 +183,7 @@ def record_of(id: str, place: Place, entries: dict[str, str], labels: dict[str, 
         change_tracking=_yes(entries, "ctkenabled"),
         needs_consolidation=None,
         host_in_maintenance=None,
+        folder=f"/{place.folder}",
         hot_add=_yes(entries, "vcpu.hotadd") or _yes(entries, "mem.hotadd"),
         cpu_affinity=entries.get("sched.cpu.affinity", "all").lower() != "all",
         numa_affinity=entries.get("sched.mem.affinity", "all").lower() != "all",
