@@ -141,7 +141,7 @@ def test_what_a_host_over_ssh_cannot_tell_is_held_against_nobody() -> None:
 
 
 def test_one_whose_description_cannot_be_read_is_not_said_to_have_no_disk() -> None:
-    found = concerns(sound(unreadable="it is empty", disks=[], nics=[]), Around("ssh"))
+    found = concerns(sound(unreadable="it is empty", power=None, firmware=None, disks=[], nics=[]), Around("ssh"))
     assert [concern.id for concern in found] == ["vmware.vmx.unreadable"]
 
 

@@ -313,6 +313,7 @@ def test_the_table_shows_them_and_the_wizard_takes_them(
     browser = log_in(alice)
     page = browser.get(f"/sources/{saved_esxi.pk}/").content.decode()
     assert esxi_ssh.strange_name in page and "not known" in page and "SSH host keys" in page
+    assert f"root at {saved_esxi.host}:{saved_esxi.ssh_port}, over SSH" in page
     answer = browser.post(f"/sources/{saved_esxi.pk}/move/", {"move": WEB})
     assert answer.status_code == 302 and "/new/" in answer["Location"]
     assert esxi_ssh.guest in browser.get(answer["Location"], follow=True).content.decode()

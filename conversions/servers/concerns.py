@@ -225,7 +225,7 @@ RULES: tuple[Rule, ...] = (
         "Whether the guest runs is not known",
         "The host does not tell, mostly because the guest is not registered there. Make sure that it runs nowhere, on other "
         "hosts neither: a copy of a running guest is damaged.",
-        lambda g, a: g.power is None,
+        lambda g, a: g.power is None and not g.unreadable,
     ),
     Rule(
         "vmware.disk_mode.independent.vddk",
@@ -402,7 +402,7 @@ RULES: tuple[Rule, ...] = (
         "warning",
         "BIOS or UEFI is not known",
         "virt-v2v finds out while it converts; until then the new guest's firmware cannot be shown.",
-        lambda g, a: g.firmware is None,
+        lambda g, a: g.firmware is None and not g.unreadable,
     ),
     Rule(
         "vmware.cpu_affinity.detected",

@@ -21,6 +21,7 @@ from ..servers import connection, guest_table, pinning, ssh
 from ..servers.trust import fetch_certificate
 from ..source_forms import SETTINGS, SourceForm
 from ..sources import SOURCES, get_source
+from ..sources.ssh_files import ssh_port
 from ..states import ACTIVE, State
 
 KINDS = [kind for kind in SOURCES if get_source(kind).is_saved]
@@ -119,6 +120,7 @@ def page(request: HttpRequest, saved: SavedSource) -> HttpResponse:
         "here": guest_table.address(question),
         "saved": saved,
         "kind": get_source(saved.kind),
+        "port": ssh_port(saved) if saved.transport == "ssh" else saved.port,
         "question": question,
         "page": shown,
         "powers": guest_table.POWERS,
