@@ -300,8 +300,10 @@ def test_state_title_and_favicon_follow_the_conversion(web: WebSite, look: Any) 
     web.change(pk, progress=progress.replace("440", "550"))
     wait(page, "document.title === '55 % · alive – v2vweb'")
     assert page.locator("#bar").evaluate("e => e.value") == 55
+    page.evaluate("document.getElementById('messages').innerHTML = '<p class=pf-m-success>It is on its way.</p>'")
     web.change(pk, state="succeeded", ended="2026-01-01 00:00:00")
     wait(page, "document.title === 'Done · alive – v2vweb'")
+    page.get_by_text("It is on its way").wait_for(state="detached")
     page.get_by_role("link", name="Cancel conversion").wait_for(state="detached")
 
 
@@ -315,6 +317,17 @@ def test_silence_is_told_and_how_long_it_usually_is(web: WebSite, look: Any) -> 
     page = look()
     page.goto(f"/conversions/{pk}/")
     page.get_by_text(re.compile(r"No output for 3 minutes.*usually quiet for up to 15 minutes")).wait_for()
+
+
+def test_a_log_with_nothing_in_it_shows_no_empty_box(web: WebSite, look: Any) -> None:
+    [pk] = web.make(running("empty", log=""))
+    page = look()
+    page.goto(f"/conversions/{pk}/")
+    page.wait_for_selector("#connection[data-kind=live]")
+    assert page.locator("#log-scroll").is_hidden() and page.get_by_label("Search in the log").is_hidden()
+    web.log_of(pk).write_text("virt-v2v says something\n")
+    page.locator("#L1").wait_for()
+    assert page.get_by_label("Search in the log").is_visible()
 
 
 def test_a_step_that_somebody_opened_stays_open(web: WebSite, look: Any) -> None:

@@ -54,6 +54,7 @@ def test_whoever_logs_in_with_a_one_time_password_must_choose_another_first(root
     client = Client()
     client.post(reverse("login"), {"username": "dora", "password": password})
     assert client.get(reverse("wizard-new"))["Location"] == reverse("password")
+    assert "The one-time password that you were given" in client.get(reverse("password")).content.decode()
 
     new = "a-password-of-my-own"
     form = {"old_password": password, "new_password1": new, "new_password2": new}
@@ -66,7 +67,7 @@ def test_a_wrong_old_password_changes_nothing(alice: Any, log_in: Any) -> None:
     new = "a-password-of-my-own"
     form = {"old_password": "wrong", "new_password1": new, "new_password2": new}
     response = log_in(alice).post(reverse("password"), form)
-    assert response.status_code == 422
+    assert response.status_code == 422 and "Old password" in response.content.decode()
     assert not refresh(alice).check_password(new)
 
 

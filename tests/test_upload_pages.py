@@ -95,6 +95,17 @@ def test_convert_goes_on_with_the_wizards_second_step(sender: Any, ready: Upload
     assert "Debian GNU/Linux 12" in text(response)
 
 
+def test_the_review_names_the_file_that_was_uploaded(sender: Any, ready: Upload) -> None:
+    sender.client.post(f"/uploads/{ready.pk}/convert/")
+    options = {"root": "first", "output-format": "raw", "output-allocation": "sparse"}
+    for step, fields in (("guest", {"name": "web01"}), ("options", options), ("target", {})):
+        draft = Draft.objects.get()
+        sender.client.post(f"/new/{draft.pk}/{step}/", {**fields, "version": draft.version})
+    review = text(sender.client.get(f"/new/{draft.pk}/review/"))
+    assert "From web01.ova: disk1.vmdk" in review
+    assert "1 disk as raw, as small as what the guest uses" in review
+
+
 def test_a_disk_image_becomes_a_disk_source(sender: Any, disk: bytes) -> None:
     upload = sender.send("data.vmdk", disk)
     for _ in range(5):

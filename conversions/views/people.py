@@ -185,11 +185,15 @@ def token_revoke(request: HttpRequest, pk: int) -> HttpResponse:
 def password(request: HttpRequest) -> HttpResponse:
     """For everybody who is logged in, with a role or without; the first page after a login with a one-time password."""
     form: Any = PasswordChangeForm(_me(request), request.POST or None)
+    is_first = bool(request.session.get(SESSION_FLAG))
+    form.fields["old_password"].label = "The one-time password that you were given" if is_first else "Old password"
+    form.fields["new_password2"].label = "The new password once more"
+    form.fields["new_password2"].help_text = ""
     if request.method == "POST" and form.is_valid():
         user = form.save()
         update_session_auth_hash(request, user)
         password_was_changed(request)
         messages.success(request, "Your password is changed. Other browsers where you were logged in are logged out.")
         return redirect("/")
-    context = {"form": form, "first_login": bool(request.session.get(SESSION_FLAG))}
+    context = {"form": form, "first_login": is_first}
     return render(request, "conversions/people/password.html", context, status=422 if form.errors else 200)

@@ -1,6 +1,7 @@
 """The wizard: a source is picked, looked at, named, given options, reviewed, and started exactly once."""
 
 import shlex
+from pathlib import Path
 from typing import Any
 
 from django.contrib import messages
@@ -231,6 +232,7 @@ def _review(request: HttpRequest, draft: Draft) -> HttpResponse:
         "pace": (pace := rates.pace(plan.source.settings.get("source_id"), plan.source.kind)),
         "time": pace.time([plan]),
         "addresses": addresses.told(plan),
+        "file": Path(str(plan.source.settings.get("path", ""))).name,
         "concerns": [*drafts.concerns_of(draft), *planning.namesakes(plan)],
         "source_changed": plan.guest != drafts.guest_of(draft),
         "seen": seen,
@@ -250,7 +252,7 @@ def _review(request: HttpRequest, draft: Draft) -> HttpResponse:
     draft.conversion = conversion
     if drafts.starter_of(draft) != request.user.get_username():
         return already_started(request, draft)
-    messages.success(request, f"“{conversion.name}” is queued. This page follows it; you may close it at any time.")
+    messages.success(request, f"“{conversion.name}” is on its way. This page follows it; you may close it at any time.")
     return redirect(conversion)
 
 

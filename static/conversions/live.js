@@ -72,6 +72,8 @@
   // A screen reader hears of a new phase or state, not of every number.
   function announce(before) {
     if (before.state !== state.state || before.phase !== state.phase) by("announce").textContent = state.sentence;
+    // "It is on its way" is not true any more.
+    if (before.state !== state.state && state.ended) for (const alert of document.querySelectorAll("#messages .pf-m-success, #messages .pf-m-info")) alert.remove();
   }
 
   // What is more than a number is drawn by the server.

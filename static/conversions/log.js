@@ -319,7 +319,8 @@ class LogView {
       else { this.following = false; this.told(); }
     });
     const wrap = by("log-wrap");
-    wrap.checked = this.setting("wrap", "no") === "yes";
+    // On a phone most lines are wider than the screen.
+    wrap.checked = this.setting("wrap", matchMedia("(max-width: 48rem)").matches ? "yes" : "no") === "yes";
     const wrapped = () => this.area.classList.toggle("log-lines--wrap", wrap.checked);
     wrap.addEventListener("change", () => { this.keep("wrap", wrap.checked ? "yes" : "no"); wrapped(); if (this.following) this.toEnd(); });
     wrapped();
