@@ -7,4 +7,5 @@ class ConversionsConfig(AppConfig):
     name = "conversions"
 
     def ready(self) -> None:
-        from . import roles  # noqa: F401  (registers checks and permissions)
+        from . import roles  # noqa: F401  (registers permissions)
+        from .host import checks  # noqa: F401  (registers checks)

@@ -114,6 +114,14 @@ def test_manage_py_says_it_in_one_line_and_not_in_a_traceback(tmp_path: Path) ->
     assert done.stderr == 'V2VWEB_PORT is "many": it must be a whole number from 1 to 65535.\n'
 
 
+def test_manage_py_checks_the_installation_whatever_it_is_called_for(tmp_path: Path) -> None:
+    environment = os.environ | {"V2VWEB_DATA_DIR": str(tmp_path / ("x" * 60))}
+    done = subprocess.run(
+        [sys.executable, "manage.py", "check"], cwd=PROJECT, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 1 and "conversions.E002" in done.stderr
+
+
 def test_a_data_folder_that_cannot_be_made_is_told_in_one_line() -> None:
     environment = os.environ | {"V2VWEB_DATA_DIR": "/proc/v2vweb"}
     done = subprocess.run(
