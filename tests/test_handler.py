@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from asgiref.testing import ApplicationCommunicator
+from django.core.signals import request_finished
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.urls import path
@@ -61,7 +62,34 @@ def connections_identity(request: HttpRequest) -> HttpResponse:
     return HttpResponse("hello")
 
 
-urlpatterns = [path("hello/", view), path("endless/", endless), path("connection/", connections_identity)]
+WORKING, GONE = threading.Event(), threading.Event()
+READ: list[bytes] = []
+
+
+def slow(request: HttpRequest) -> StreamingHttpResponse:
+    WORKING.set()
+    GONE.wait(5)
+    READ.append(request.read())
+    return endless(request)
+
+
+def streaming_from_the_database(request: HttpRequest) -> StreamingHttpResponse:
+    connection.ensure_connection()
+    return StreamingHttpResponse(Few())
+
+
+class Few:
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield b"x"
+
+
+urlpatterns = [
+    path("hello/", view),
+    path("endless/", endless),
+    path("connection/", connections_identity),
+    path("slow/", slow),
+    path("few/", streaming_from_the_database),
+]
 
 
 def ask(app: Any, where: str, *headers: tuple[bytes, bytes]) -> int:
@@ -122,6 +150,62 @@ def test_threads_and_their_connections_to_the_database_stay_from_request_to_requ
     assert [ask(app, "/connection/") for _ in range(3)] == [200, 200, 200]
     assert len(set(THREADS)) == 1
     app._threads.submit(lambda: connection.close()).result()  # each thread has one of its own
+
+
+def test_a_view_whose_reader_has_gone_reads_on_and_what_it_made_is_closed(settings: Any) -> None:
+    settings.ROOT_URLCONF, settings.ALLOWED_HOSTS, settings.MIDDLEWARE = __name__, ["*"], []
+    for list_ in (ENDLESS, READ):
+        list_.clear()
+    for event in (WORKING, GONE):
+        event.clear()
+    closed = threading.Event()
+    app = handler.Handler()
+
+    async def talk() -> None:
+        scope = {"type": "http", "method": "PUT", "path": "/slow/", "query_string": b"", "headers": []}
+        given = [{"type": "http.request", "body": b"all of it"}]
+
+        async def receive() -> Any:
+            return given.pop()
+
+        async def send(message: Any) -> None:
+            raise AssertionError("there is nobody to send it to")
+
+        request = asyncio.create_task(app(scope | {"http_version": "1.1", "server": ("localhost", 80)}, receive, send))
+        await asyncio.to_thread(WORKING.wait, 5)
+        request.cancel()  # as Daphne does some seconds after a reader has gone
+        with pytest.raises(asyncio.CancelledError):
+            await request
+
+    def finished(sender: Any, **_: Any) -> None:
+        closed.set()
+
+    request_finished.connect(finished, sender=handler.Handler)
+    try:
+        asyncio.run(talk())
+        GONE.set()
+        assert closed.wait(5), "the response was never closed"
+    finally:
+        request_finished.disconnect(finished, sender=handler.Handler)
+    assert READ == [b"all of it"] and len(ENDLESS) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_download_gives_its_connection_to_the_database_back(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.ROOT_URLCONF, settings.ALLOWED_HOSTS, settings.MIDDLEWARE = __name__, ["*"], []
+    monkeypatch.setitem(connection.settings_dict, "CONN_MAX_AGE", 0)
+    monkeypatch.setattr(handler, "THREADS", 1)
+    app = handler.Handler()
+    left: list[Any] = []
+    close = StreamingHttpResponse.close
+
+    def noting_close(response: StreamingHttpResponse) -> None:
+        left.append(connection.connection)  # in the only thread that there is, before Django looks after it
+        close(response)
+
+    monkeypatch.setattr(StreamingHttpResponse, "close", noting_close)
+    assert ask(app, "/few/") == 200
+    assert left == [None]
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import contextlib
 import contextvars
 import hashlib
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import IO, Any
 
 import django
@@ -19,6 +19,7 @@ from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler, get_script_prefix
 from django.core.handlers.base import BaseHandler
 from django.core.signals import request_started
+from django.db import close_old_connections
 from django.http import HttpResponseBase
 from django.urls import set_script_prefix
 
@@ -67,23 +68,29 @@ class Handler(ASGIHandler):
             body = await self.read_body(receive)
         except RequestAborted:
             return
-        with contextlib.closing(body):
-            loop, context = asyncio.get_running_loop(), contextvars.copy_context()
-            response = await loop.run_in_executor(self._threads, context.run, self._answer, scope, body)
-            if response.streaming:
-                await self._stream(response, receive, send)
-            else:
-                await self.send_response(response, send)
+        job = self._threads.submit(contextvars.copy_context().run, self._answer, scope, body)
+        try:
+            response = await asyncio.wrap_future(job)
+        except asyncio.CancelledError:  # the reader has gone; a job that has begun cannot be stopped
+            job.add_done_callback(_close_unsent)
+            raise
+        if response.streaming:
+            await self._stream(response, receive, send)
+        else:
+            await self.send_response(response, send)
 
     def _answer(self, scope: Any, body: IO[bytes]) -> HttpResponseBase:
         """All of a request, in a thread; what is left open is only a response that streams."""
         set_script_prefix(get_script_prefix(scope))
         request_started.send(sender=self.__class__, scope=scope)  # has Django look after the thread's connection
-        request, refusal = self.create_request(scope, body)
-        response: HttpResponseBase | None = refusal if request is None else self.get_response(request)
+        with contextlib.closing(body):  # here and not by who waits: that one may be told to stop while this reads
+            request, refusal = self.create_request(scope, body)
+            response: HttpResponseBase | None = refusal if request is None else self.get_response(request)
         assert response is not None
         response._handler_class = self.__class__  # type: ignore[attr-defined]  # the sender of request_finished
-        if not response.streaming:
+        if response.streaming:
+            close_old_connections()  # this thread's: it is sent, and closed, from others
+        else:
             response.close()
         return response
 
@@ -103,6 +110,12 @@ class Handler(ASGIHandler):
                 await asyncio.get_running_loop().run_in_executor(self._threads, response.close)
             if isinstance(done[0], Exception):
                 raise done[0]
+
+
+def _close_unsent(job: "Future[HttpResponseBase]") -> None:
+    """What streams holds files open; nobody else closes it when its reader has gone before it was there."""
+    if not job.cancelled() and job.exception() is None and job.result().streaming:
+        job.result().close()
 
 
 def _digest(scope: Any) -> bytes:

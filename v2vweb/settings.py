@@ -115,7 +115,7 @@ TEMPLATES = [
 FORM_RENDERER = "conversions.patternfly.PatternFly"
 
 if ENV.database_url:
-    # No persistent connections: under ASGI each of them would belong to a thread that may never come again.
+    # No persistent connections: each thread of the web server would hold on to one, and PostgreSQL has few to give.
     DATABASES = {"default": dj_database_url.parse(ENV.database_url, conn_max_age=0)}
 else:
     DATABASES = {
