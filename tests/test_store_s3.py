@@ -217,6 +217,46 @@ def test_a_full_disk_keeps_what_was_written(store: S3Store, monkeypatch: pytest.
     assert store.offset(place) == MIB
 
 
+def test_a_disk_that_is_full_at_the_beginning_spoils_nothing(store: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = os.urandom(6 * MIB)
+    place = Place("00000000-0000-0000-0000-000000000012", "web01.ova", len(data))
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", no_space)
+        with pytest.raises(FullError):
+            store.append(place, 0, body(data))
+    open_ones = store.client.list_multipart_uploads(Bucket="uploads").get("Uploads", [])
+    assert place.folder not in {one["Key"].split("/")[0] for one in open_ones}, "nobody would ever take it away"
+    send(store, place, data, MIB)
+    assert digest(store, place) == hashlib.sha256(data).hexdigest()
+
+
+def test_a_disk_that_is_full_while_a_part_is_noted_loses_no_part(
+    store: S3Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = os.urandom(12 * MIB)
+    place = Place("00000000-0000-0000-0000-000000000013", "web01.ova", len(data))
+    send(store, place, data[: 4 * MIB], MIB)
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", no_space)
+        with pytest.raises(FullError):
+            store.append(place, 4 * MIB, body(data[4 * MIB : 5 * MIB]))
+    journal = store._folder(place) / "parts"
+    journal.write_text(journal.read_text()[:20])  # so much of the line was written
+    assert store.offset(place) == 5 * MIB
+    send(store, place, data, MIB, 5 * MIB)
+    assert digest(store, place) == hashlib.sha256(data).hexdigest()
+
+
+def no_space(*_: Any) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_bucket_that_does_not_answer_is_not_waited_for_for_long(store: S3Store) -> None:
+    config = store.client.meta.config
+    assert config.connect_timeout <= 5 and config.retries["total_max_attempts"] == 2
+    assert config.s3["addressing_style"] == "path" and config.signature_version == "s3v4"
+
+
 def test_without_a_bucket_in_the_settings_it_says_so(settings: Any) -> None:
     with pytest.raises(UnreachableError, match="V2VWEB_S3_BUCKET"):
         S3Store()

@@ -26,7 +26,7 @@ def storage_of_uploads(env: Environment, folder: Path) -> dict[str, Any]:
         "signature_version": "s3v4",
         "default_acl": None,
     }
-    return {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": options}
+    return {"BACKEND": "conversions.uploading.stores.bucket_storage.BucketStorage", "OPTIONS": options}
 
 
 def read_key(path: Path) -> tuple[str, str, str | None]:

@@ -1,7 +1,9 @@
 """What every kind of store can do."""
 
+import contextlib
+import errno
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +40,17 @@ class OffsetError(Exception):
 
 class FullError(Exception):
     """The disk is full.  What was written before stays."""
+
+
+@contextlib.contextmanager
+def or_full() -> Iterator[None]:
+    """Within, a full disk raises FullError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise FullError from error
+        raise
 
 
 class UnreachableError(Exception):

@@ -2,7 +2,6 @@
 
 import contextlib
 import ctypes
-import errno
 import fcntl
 import os
 import shutil
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from django.conf import settings
 
-from .base import Body, BusyError, FullError, OffsetError, Place, Store
+from .base import Body, BusyError, OffsetError, Place, Store, or_full
 
 PIECE = 1024 * 1024
 #: fdatasync for each chunk costs a third of the speed; for each 256 MiB it costs little, and keeps the last one short.
@@ -64,15 +63,11 @@ class LocalStore(Store):
             if at != offset:
                 raise OffsetError(at)
             end = offset + body.length
-            try:
+            with or_full():
                 if body.fd is not None:
                     at = self._copy(body.fd, fd, at, end)
                 while at < end and (data := body.read(min(PIECE, end - at))):
                     at = self._write(fd, data, at)
-            except OSError as error:
-                if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                    raise FullError from error
-                raise
             if at == place.size or at // SYNC_EVERY > offset // SYNC_EVERY:
                 os.fdatasync(fd)
             else:

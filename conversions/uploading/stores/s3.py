@@ -12,7 +12,6 @@ follower has read it, within KEPT bytes; what it could not read by then, it read
 """
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
@@ -25,7 +24,8 @@ from django.conf import settings
 from django.core.files.storage import storages
 from urllib3.exceptions import HTTPError
 
-from .base import Body, BusyError, FullError, OffsetError, Place, Store, UnreachableError
+from ...jobdir import write_atomically
+from .base import Body, BusyError, FullError, OffsetError, Place, Store, UnreachableError, or_full
 from .ranges import RangedPath
 
 SMALLEST_PART = 5 << 20
@@ -86,11 +86,10 @@ class S3Store(Store):
         if at < place.size:
             return at
         # All has come, and the bucket has not made an object of it: it was out of reach, or we died, or it is at it just now.
-        with contextlib.suppress(BusyError), self._lock(folder):
+        with contextlib.suppress(BusyError, FullError), self._lock(folder):
             self._finish(place, folder)
-        return (
-            at if self._upload_id(folder) is None else at - 1
-        )  # only an object is a whole file: nobody reads it before
+        # Only an object is a whole file: nobody reads it before.
+        return at if self._upload_id(folder) is None else at - 1
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
@@ -124,7 +123,17 @@ class S3Store(Store):
             answer = self.client.create_multipart_upload(Bucket=self._bucket, Key=self.key(place))
         except (BotoCoreError, ClientError) as error:
             _unreachable(error)
-        (folder / "upload.json").write_text(json.dumps({"id": answer["UploadId"]}))
+        try:
+            with or_full():
+                write_atomically(folder / "upload.json", json.dumps({"id": answer["UploadId"]}))
+        except BaseException:
+            with contextlib.suppress(BotoCoreError, ClientError):
+                self._abort(place, answer["UploadId"])
+            raise
+
+    def _abort(self, place: Place, upload_id: str) -> None:
+        with contextlib.suppress(self.client.exceptions.NoSuchUpload):
+            self.client.abort_multipart_upload(Bucket=self._bucket, Key=self.key(place), UploadId=upload_id)
 
     def _send(self, place: Place, number: int, offset: int, folder: Path) -> None:
         """Makes a part of its tail.  The same part may be sent twice when this process dies in between: the later one counts."""
@@ -142,8 +151,8 @@ class S3Store(Store):
             _unreachable(error)
         size = tail.stat().st_size
         line = {"PartNumber": number, "ETag": answer["ETag"], "Size": size}
-        with (folder / "parts").open("a") as journal:
-            journal.write(f"{json.dumps(line)}\n")
+        with or_full(), (folder / "parts").open("a") as journal:
+            journal.write(f"\n{json.dumps(line)}\n")  # on a line of its own even behind one that was cut off
             journal.flush()
             os.fsync(journal.fileno())
         if sum(map(_size_of, folder.glob("seen-*"))) + size <= max(KEPT, 2 * size):
@@ -184,8 +193,7 @@ class S3Store(Store):
         upload_id = self._upload_id(folder)
         try:
             if upload_id:
-                with contextlib.suppress(self.client.exceptions.NoSuchUpload):
-                    self.client.abort_multipart_upload(Bucket=self._bucket, Key=self.key(place), UploadId=upload_id)
+                self._abort(place, upload_id)
             self.client.delete_object(Bucket=self._bucket, Key=self.key(place))
         except (BotoCoreError, ClientError) as error:
             raise UnreachableError(str(error)[:300]) from error
@@ -269,7 +277,7 @@ class S3Store(Store):
             return []
         parts: dict[int, dict[str, Any]] = {}
         for line in lines:
-            with contextlib.suppress(ValueError):  # cut off by a full disk: that part's tail is still there
+            with contextlib.suppress(ValueError):  # cut off by a full disk (that part's tail is still there), or empty
                 part = json.loads(line)
                 parts[part["PartNumber"]] = part
         return [parts[number] for number in sorted(parts)]
@@ -315,10 +323,5 @@ def _size_of(path: Path) -> int:
 
 def _add(path: Path, data: bytes) -> int:
     """Appends all of it; a full disk may have taken a part, and that counts."""
-    try:
-        with path.open("ab") as file:
-            return file.write(data)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise FullError from error
-        raise
+    with or_full(), path.open("ab") as file:
+        return file.write(data)
