@@ -1,10 +1,12 @@
 """Objects of a bucket as files: mounted or downloaded, by an agent too; the address is seen nowhere."""
 
 import hashlib
+import http.client
 import http.server
 import json
 import os
 import signal
+import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -156,6 +158,24 @@ def test_a_download_goes_on_where_the_connection_broke_off(breaking: Path, data:
     fetch.fetch(breaking, tmp_path / "got", SIZE, told.append)
     assert (tmp_path / "got").read_bytes() == data
     assert BreakingServer.asked == list(range(0, SIZE, MIB)) and told[-1] == SIZE
+
+
+def test_a_download_goes_on_when_tls_breaks_off_and_ends_when_the_disk_is_full(
+    breaking: Path, data: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, broken = http.client.HTTPResponse.read, [ssl.SSLEOFError("EOF occurred in violation of protocol")]
+
+    def breaks_off(answer: http.client.HTTPResponse, count: int) -> bytes:
+        if broken and BreakingServer.asked[-1]:
+            raise broken.pop()
+        return read(answer, count)
+
+    monkeypatch.setattr(http.client.HTTPResponse, "read", breaks_off)
+    monkeypatch.setattr(fetch.time, "sleep", lambda _: None)
+    fetch.fetch(breaking, tmp_path / "got", SIZE)
+    assert (tmp_path / "got").read_bytes() == data and not broken
+    with pytest.raises(OSError, match="No space left"):
+        fetch.fetch(breaking, Path("/dev/full"), SIZE)
 
 
 def test_an_object_of_another_size_is_refused(breaking: Path) -> None:

@@ -5,7 +5,7 @@ import http.client
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..problems import Problem, RefusedError
@@ -34,14 +34,12 @@ def fetch(address: Path, file: Path, size: int, tell: Tell = lambda _: None) -> 
             before, error = done, ""
             try:
                 with contextlib.closing(_ask(address, done, size)) as answer:
-                    while done < size and (data := answer.read(min(PIECE, size - done))):
+                    for data in _pieces(answer, size - done):
                         output.write(data)
                         done += len(data)
                         if time.monotonic() - told >= 1:
                             told = time.monotonic()
                             tell(done)
-            except (http.client.HTTPException, TimeoutError, ConnectionError) as broken:
-                error = str(broken)
             except RefusedError as refusal:
                 if refusal.problem.code != "bucket-unreachable":
                     raise
@@ -52,6 +50,18 @@ def fetch(address: Path, file: Path, size: int, tell: Tell = lambda _: None) -> 
             if failed:
                 time.sleep(2**failed)
     tell(done)
+
+
+def _pieces(answer: http.client.HTTPResponse, most: int) -> Iterator[bytes]:
+    while most:
+        try:
+            data = answer.read(min(PIECE, most))
+        except (http.client.HTTPException, OSError) as error:  # of TLS too; a full disk here is no matter of this
+            raise _refused("bucket-unreachable", str(error)) from None
+        if not data:
+            return
+        most -= len(data)
+        yield data
 
 
 def _ask(address: Path, first: int, end: int) -> http.client.HTTPResponse:
