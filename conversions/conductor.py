@@ -63,7 +63,7 @@ class Conductor:
         self.name = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self.since = timezone.now()
         self._renewed: float | None = None
-        self._signed = time.monotonic()
+        self._signed = float("-inf")  #: at once: nobody knows how long none was at work
         self._about: dict[str, Any] = {}
         self._tries: dict[tuple[int, int], int] = {}  #: (conversion, attempt) -> agents started in vain
 

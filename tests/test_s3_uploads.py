@@ -16,6 +16,7 @@ from conversions.bucket import mount, planned
 from conversions.command import build_command
 from conversions.conductor import Conductor
 from conversions.models import Conversion, Upload
+from conversions.runners import Alive
 from conversions.uploading import sweeper
 from conversions.uploading.follow import Follower
 from conversions.uploading.uploaded import place_of
@@ -274,6 +275,11 @@ def test_addresses_are_signed_anew_while_a_conversion_runs(
     monkeypatch.setattr(conductor, "_SIGN_SECONDS", 0)
     leader.tick()
     assert "X-Amz-Signature=" in secret.read_text() and secret.stat().st_mode & 0o777 == 0o600
+    monkeypatch.setattr(conductor, "_SIGN_SECONDS", 300)
+    secret.write_text("one that ended while no conductor was at work")
+    Conductor(RunnerStandin(Alive()), ProbeStandin()).tick()
+    assert "X-Amz-Signature=" in secret.read_text()
+    monkeypatch.setattr(conductor, "_SIGN_SECONDS", 0)
     shutil.rmtree(secret.parent)
     leader.tick()
     assert not secret.parent.exists(), "an agent that ends has taken them away"
