@@ -110,6 +110,12 @@ def test_an_ovf_and_its_disks_are_one_machine(sender: Any, disk: bytes) -> None:
     assert draft.data["finding"]["guest"]["disks"][0]["name"] == "my disk.vmdk"
 
 
+def test_no_bundle_has_the_number_of_a_single_file(sender: Any, disk: bytes) -> None:
+    single = sender.send("web01.ova", make_tar(members(disk)))
+    response = sender.create("web01.ova", 1000, bundle=str(single.pk))
+    assert response.status_code == 403 and Upload.objects.count() == 1
+
+
 def test_the_disks_of_a_bundle_are_held_as_long_as_they_are_needed(sender: Any, disk: bytes) -> None:
     key = str(uuid.uuid4())
     sender.send("disk1.vmdk", disk, bundle=key)

@@ -83,7 +83,8 @@ def create(
 
 def _check_bundle(user: Any, bundle: uuid.UUID, name: str) -> None:
     others = list(Upload.objects.filter(bundle=bundle))
-    if any(other.owner_id != user.pk for other in others):
+    # The number is the sender's choice, and the folder's name: it must not be that of a single file.
+    if any(other.owner_id != user.pk for other in others) or Upload.objects.filter(pk=bundle).exists():
         raise refused(
             "upload-bundle-of-other",
             "These files belong to somebody else",
