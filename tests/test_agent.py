@@ -288,3 +288,13 @@ def test_a_long_data_folder_does_not_break_unix_sockets(
     assert len(env[b"TMPDIR"]) < 40
     assert Path(env[b"TMPDIR"].decode()).samefile(long.tmp)
     until(long.read_result)
+
+
+def test_mounts_of_others_have_whatever_names_they_like() -> None:
+    mountinfo = (
+        b"36 35 98:0 / / rw - ext4 /dev/sda rw\n"
+        b"40 36 0:50 / /srv/v2v\\040web/\xc3\xbcb/disk.img rw - fuse nbd rw\n"
+        b"41 36 0:51 / /home/eve/\xff\x0c\xc2\x85\x1cx rw - fuse odd rw\n"
+    )
+    found = processes.mount_points(mountinfo)
+    assert found[:2] == ["/", "/srv/v2v web/\u00fcb/disk.img"] and os.fsencode(found[2]).endswith(b"\x1cx")

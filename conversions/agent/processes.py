@@ -133,14 +133,21 @@ def end_marked(mark: str, *, limit: float = 10) -> list[str]:
     return ended
 
 
+def mount_points(mountinfo: bytes) -> list[str]:
+    """Paths are bytes of other people's choice: only what the kernel escapes (blanks, tabs, newlines) is no part of them."""
+    fields = [line.split(b" ") for line in mountinfo.split(b"\n") if line]
+    escape = re.compile(rb"\\([0-3][0-7]{2})")
+    return [os.fsdecode(escape.sub(lambda octal: bytes([int(octal[1], 8)]), field[4])) for field in fields]
+
+
 def unmount_below(folder: Path, only: Path | None = None) -> list[str]:
     """Unmounts what is mounted below a folder (or one place of it), innermost first; returns the places."""
-    places = []
     folder = Path(os.path.realpath(folder))
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        place = line.split()[4].encode().decode("unicode_escape")
-        if place.startswith(f"{folder}/") and (only is None or Path(place).name == only.name):
-            places.append(place)
+    places = [
+        place
+        for place in mount_points(Path("/proc/self/mountinfo").read_bytes())
+        if place.startswith(f"{folder}/") and (only is None or Path(place).name == only.name)
+    ]
     for place in reversed(places):
         for command in (["umount", "-l", place], ["fusermount3", "-uz", place], ["fusermount", "-uz", place]):
             with contextlib.suppress(OSError, subprocess.SubprocessError):
