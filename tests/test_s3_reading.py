@@ -10,13 +10,14 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from conversions.agent import processes
+from conversions.agent import objects, processes
 from conversions.bucket import fetch, mount
 from conversions.disks import sandbox
 from conversions.jobdir import JobDir, write_atomically
@@ -270,6 +271,19 @@ def test_however_an_agent_ends_the_mount_goes(jobdir: JobDir, start_agent: Calla
         conversion: Any = SimpleNamespace(jobdir=jobdir)
         LocalRunner().clear(conversion)
     assert_no_trace(jobdir)
+
+
+def test_two_objects_with_one_name_are_two_files(jobdir: JobDir, monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    monkeypatch.setattr(mount, "missing", lambda: "there is no /dev/fuse")
+    source = jobdir.tmp / "source"
+    objects_of = [
+        {"path": str(source / folder / "disk.img"), "size": SIZE, "secret": f"address-{number}"}
+        for number, folder in enumerate(("a", "b"))
+    ]
+    (jobdir.secrets / "address-1").write_text((jobdir.secrets / "address-0").read_text())
+    job = replace(jobdir.read_job(), objects=objects_of)
+    with objects.shown(jobdir, job, lambda _: None, lambda *_, **__: None):
+        assert [Path(item["path"]).read_bytes() for item in objects_of] == [data, data]
 
 
 def test_an_agent_whose_object_is_gone_says_so(jobdir: JobDir, start_agent: Callable[..., Any], s3: Any) -> None:

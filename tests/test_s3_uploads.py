@@ -19,7 +19,7 @@ from conversions.models import Conversion, Upload
 from conversions.runners import Alive
 from conversions.uploading import sweeper
 from conversions.uploading.follow import Follower
-from conversions.uploading.uploaded import place_of
+from conversions.uploading.uploaded import place_of, resolve
 from tests.ova_files import make_ovf, make_tar
 from tests.test_conductor import ProbeStandin, RunnerStandin
 from tests.test_follow import members, vmdk
@@ -283,6 +283,15 @@ def test_addresses_are_signed_anew_while_a_conversion_runs(
     shutil.rmtree(secret.parent)
     leader.tick()
     assert not secret.parent.exists(), "an agent that ends has taken them away"
+
+
+def test_two_disks_with_one_name_are_two_files(sender: Any) -> None:
+    contents = [bytes(510) + b"\x55\xaa" + bytes([number]) * (MIB - 512) for number in (1, 2)]
+    sent = [sender.send("disk.raw", content) for content in contents]
+    run()
+    paths = [str(resolve(f"upload:{upload.pk}")) for upload in sent]
+    with planned.shown(paths) as seen:
+        assert [seen.path(path).read_bytes() for path in paths] == contents
 
 
 @pytest.mark.parametrize("fuse", [pytest.param(True, marks=needs_fuse), False])

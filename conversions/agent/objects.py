@@ -29,7 +29,7 @@ def shown(jobdir: JobDir, job: Job, say: Say, emit: Emit) -> Iterator[list[str]]
             if size <= SMALL:
                 fetch.fetch(address, file, size)
                 continue
-            work = jobdir.tmp / "shown" / file.name
+            work = jobdir.tmp / "shown" / item["secret"]  # not its name: two uploads may have one
             work.mkdir(mode=0o700, parents=True)
             try:
                 stack.enter_context(mount.mounted(file, size, address, work))

@@ -64,10 +64,10 @@ def shown(paths: list[str]) -> Iterator[Shown]:
 
 def _show(files: list[tuple[str, Upload]], folder: Path, stack: contextlib.ExitStack) -> Shown:
     found = Shown(whole=not mount.missing())
-    (folder / "files").mkdir()
     for number, (path, upload) in enumerate(files):
         store, place = _store(upload), uploaded.place_of(upload)
-        file = folder / "files" / place.name
+        file = folder / "files" / place.folder / place.name
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         found.paths[path] = file
         if place.size <= SMALL:
             with store.reading(place).open("rb") as source:
