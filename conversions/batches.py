@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Count, QuerySet, Sum
+from django.db.models import Count
 
 from . import names, planning
 from .host import space
@@ -284,7 +284,3 @@ def retry(batch: Batch, actor: str) -> int:
     """Queues those again that failed, were cancelled or got lost; how many."""
     rows = batch.conversions.defer("secrets", "plan_json").filter(state__in=FINAL - {State.SUCCEEDED})
     return sum(row.retry(actor) for row in rows)
-
-
-def total_size(guests: QuerySet[InventoryGuest]) -> int:
-    return int(guests.aggregate(total=Sum("size"))["total"] or 0)

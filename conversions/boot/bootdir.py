@@ -23,8 +23,6 @@ from typing import Any, Literal
 
 from ..jobdir import write_atomically
 
-Bus = Literal["virtio", "sata", "scsi", "usb"]
-
 
 @dataclass(frozen=True)
 class Disk:

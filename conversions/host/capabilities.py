@@ -64,11 +64,6 @@ class Capabilities:
         return "parallel-option" in self.features or self.at_least(2, 8, 0)
 
     @property
-    def has_block_driver(self) -> bool:
-        """--block-driver for Windows; its word came later than the option."""
-        return "block-driver-option" in self.features or self.at_least(2, 4, 0)
-
-    @property
     def has_key_all(self) -> bool:
         """--key all:..., so that no device needs to be named."""
         return self.at_least(2, 4, 0)
@@ -84,22 +79,8 @@ class Capabilities:
         return self.at_least(2, 6, 0)
 
     @property
-    def has_customize(self) -> bool:
-        """virt-customize's options: --run, --firstboot, ..."""
-        return "customize-ops" in self.features or self.at_least(2, 6, 0)
-
-    @property
     def writes_to_given_disks(self) -> bool:
         """-oo disk=PATH and -oo create=false of -o kubevirt: into a PVC's block device without detours."""
-        return self.at_least(2, 9, 1)
-
-    @property
-    def converts_running_guests(self) -> bool:
-        """A warning instead of an error for a guest that libvirt calls running: snapshots can be converted."""
-        return self.at_least(2, 7, 13)
-
-    @property
-    def thumbprint_is_optional(self) -> bool:
         return self.at_least(2, 9, 1)
 
     def abilities(self) -> list[Ability]:

@@ -29,7 +29,6 @@ _MAPPINGS: tuple[Path, ...] = (
     (*DOMAIN, "resources", "requests"),
 )
 _NOTHING: tuple[Any, ...] = (None, [], "")
-_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?\Z")
 _LABEL_KEY = re.compile(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?\Z")
 _TIB_IN_MIB = 1024 * 1024
 
