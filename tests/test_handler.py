@@ -78,6 +78,11 @@ def streaming_from_the_database(request: HttpRequest) -> StreamingHttpResponse:
     return StreamingHttpResponse(Few())
 
 
+def waiting(request: HttpRequest) -> HttpResponse:
+    GONE.wait(5)
+    return HttpResponse("there")
+
+
 class Few:
     async def __aiter__(self) -> AsyncIterator[bytes]:
         yield b"x"
@@ -89,12 +94,13 @@ urlpatterns = [
     path("connection/", connections_identity),
     path("slow/", slow),
     path("few/", streaming_from_the_database),
+    path("waiting/", waiting),
 ]
 
 
-def ask(app: Any, where: str, *headers: tuple[bytes, bytes]) -> int:
+def ask(app: Any, where: str, *headers: tuple[bytes, bytes], method: str = "GET") -> int:
     """The status of an answer."""
-    scope = {"type": "http", "method": "GET", "path": where, "query_string": b"", "headers": list(headers)}
+    scope = {"type": "http", "method": method, "path": where, "query_string": b"", "headers": list(headers)}
 
     async def talk() -> int:
         line = ApplicationCommunicator(app, scope | {"http_version": "1.1", "server": ("localhost", 80)})
@@ -188,6 +194,23 @@ def test_a_view_whose_reader_has_gone_reads_on_and_what_it_made_is_closed(settin
     finally:
         request_finished.disconnect(finished, sender=handler.Handler)
     assert READ == [b"all of it"] and len(ENDLESS) == 1
+
+
+def test_pages_do_not_wait_for_pieces_of_uploads(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.ROOT_URLCONF, settings.ALLOWED_HOSTS, settings.MIDDLEWARE = __name__, ["*"], []
+    monkeypatch.setattr(handler, "PIECES", 1)
+    monkeypatch.setattr(handler, "THREADS", 1)
+    GONE.clear()
+    app = handler.Handler()
+    pieces = [threading.Thread(target=ask, args=(app, "/waiting/"), kwargs={"method": "PATCH"}) for _ in range(3)]
+    for piece in pieces:
+        piece.start()
+    try:
+        assert ask(app, "/hello/") == 200
+    finally:
+        GONE.set()
+        for piece in pieces:
+            piece.join()
 
 
 @pytest.mark.django_db(transaction=True)

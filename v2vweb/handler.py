@@ -31,6 +31,8 @@ REMEMBERED = 5.0
 MOST = 1000
 #: Requests at once; further ones wait.  Some of them wait themselves: for a vCenter, say, up to some seconds.
 THREADS = 32
+#: Pieces of uploads at once: they wait for a bucket perhaps, and pages must not wait for them.
+PIECES = 16
 
 
 class Handler(ASGIHandler):
@@ -38,6 +40,7 @@ class Handler(ASGIHandler):
         BaseHandler.__init__(self)
         self.load_middleware(is_async=False)
         self._threads = ThreadPoolExecutor(THREADS, "request")
+        self._pieces = ThreadPoolExecutor(PIECES, "piece")
         self._allowed: dict[bytes, float] = {}  # digest of who asks -> until when
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -68,7 +71,8 @@ class Handler(ASGIHandler):
             body = await self.read_body(receive)
         except RequestAborted:
             return
-        job = self._threads.submit(contextvars.copy_context().run, self._answer, scope, body)
+        threads = self._pieces if scope["method"] == "PATCH" else self._threads
+        job = threads.submit(contextvars.copy_context().run, self._answer, scope, body)
         try:
             response = await asyncio.wrap_future(job)
         except asyncio.CancelledError:  # the reader has gone; a job that has begun cannot be stopped
