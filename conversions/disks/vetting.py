@@ -74,9 +74,7 @@ def stamps(items: list[dict[str, Any]]) -> dict[str, tuple[int, ...]]:
     for item in items:
         path = Path(item["path"])
         files = sorted(path.iterdir()) if path.is_dir() else [path]
-        if path.is_dir() and item.get(
-            "view"
-        ):  # there may be other machines' files in the folder: they are nothing to us
+        if path.is_dir() and item.get("view"):  # other machines' files in the folder are nothing to us
             files = [path / name for name in (item["ovf"], *(disk["name"] for disk in item["disks"]))]
         for file in files:
             try:

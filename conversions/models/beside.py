@@ -25,7 +25,9 @@ class SourceWork(models.Model):
     unplugged = models.DateTimeField(null=True)  #: when its plug was pulled, because the person had said so
     #: When the guest was last found to be off: it may take a place; when that was after it took one, the agent may start.
     ready = models.DateTimeField(null=True)
-    found = models.JSONField(null=True)  #: settings of the source that are not the plan's any more: {"host_path"}
+    found = models.JSONField(
+        null=True
+    )  #: settings of the source that are not the plan's any more: {"host_path", "vmx"}
     problem = models.JSONField(null=True)  #: problems.Problem as a dict: why the agent may not start
     restart = models.CharField(max_length=8, blank=True, default="", choices=Restart)
 
