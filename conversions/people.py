@@ -16,11 +16,10 @@ from django.contrib.auth.views import redirect_to_login
 from django.db import IntegrityError, transaction
 from django.db.models import Q, QuerySet
 from django.dispatch import receiver
-from django.http import HttpRequest, HttpResponseBase
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
-from django_htmx.http import HttpResponseClientRedirect
 
 from .models import OneTimePassword
 from .problems import Problem, RefusedError
@@ -146,18 +145,17 @@ def password_was_changed(request: HttpRequest) -> None:
 
 
 def led_to_login(request: HttpRequest) -> HttpResponseBase:
-    """To the log-in, and from there back to the page on which somebody pressed a button, or that asked for news: what
-    the button called is no page, and a part of a page is none either."""
-    htmx: Any = request.htmx  # type: ignore[attr-defined]
-    if not htmx and request.method in ("GET", "HEAD"):
+    """To the log-in, and from there back to the page on which somebody pressed a button: what it called is no page.
+    A part of a page that is asked for again is answered 401: app.js then says so, and what runs or was typed stays."""
+    if request.htmx:  # type: ignore[attr-defined]
+        return HttpResponse(status=401)
+    if request.method in ("GET", "HEAD"):
         return redirect_to_login(request.get_full_path())
-    came_from = htmx.current_url if htmx else request.headers.get("Referer")
+    came_from = request.headers.get("Referer")
     safe = url_has_allowed_host_and_scheme(came_from, {request.get_host()}, require_https=request.is_secure())
     parts = urlsplit(came_from or "") if safe else urlsplit("/")
-    login = redirect_to_login(urlunsplit(("", "", parts.path or "/", parts.query, "")))
-    if request.method != "GET":
-        messages.warning(request, "You were logged out, so nothing was done. Log in, and do it once more.")
-    return HttpResponseClientRedirect(login.url) if htmx else login
+    messages.warning(request, "You were logged out, so nothing was done. Log in, and do it once more.")
+    return redirect_to_login(urlunsplit(("", "", parts.path or "/", parts.query, "")))
 
 
 class LoginMiddleware(LoginRequiredMiddleware):

@@ -215,11 +215,14 @@ def test_it_never_leads_to_another_site(client: Client, referer: str) -> None:
     assert client.post("/sources/1/refresh/", headers={"referer": referer})["Location"] == "/login/?next=/"
 
 
-def test_a_part_that_is_asked_for_again_takes_the_whole_page_to_the_login(client: Client) -> None:
-    headers = {"hx-request": "true", "hx-current-url": "http://testserver/uploads/?page=2"}
-    answer = client.get("/uploads/?page=2", headers=headers)
-    assert answer.status_code == 200 and answer["HX-Redirect"] == "/login/?next=/uploads/%3Fpage%3D2"
-    assert answer.content == b""
+def test_a_part_that_is_asked_for_again_is_not_replaced_by_the_login(client: Client) -> None:
+    for method, address in (
+        (client.get, "/uploads/?page=2"),
+        (client.get, "/system/"),
+        (client.post, "/sources/1/test/"),
+    ):
+        answer = method(address, headers={"hx-request": "true"})
+        assert answer.status_code == 401 and answer.content == b"" and "HX-Redirect" not in answer.headers
 
 
 # --- pages of errors ------------------------------------------------------------------------------------------------

@@ -52,20 +52,39 @@
   });
 
   // htmx does not show what the server answers with an error; say something rather than nothing.
-  const tell = (text) => {
+  const tell = (text, link) => {
     const area = document.getElementById("messages");
-    if (!area) return;
+    if (!area || area.dataset.told === text && area.childElementCount) return; // asked for again and again: said once
+    area.dataset.told = text;
     const alert = document.createElement("div");
     alert.className = "pf-v6-c-alert pf-m-danger pf-m-inline";
     const title = document.createElement("p");
     title.className = "pf-v6-c-alert__title";
     title.textContent = text;
     alert.append(title);
+    if (link) {
+      const words = document.createElement("div");
+      words.className = "pf-v6-c-alert__description";
+      words.append(link);
+      alert.append(words);
+    }
     area.replaceChildren(alert);
   };
+  const LOGGED_OUT = "You were logged out. What is on this page stays as it is until you leave it.";
+  document.addEventListener("htmx:afterRequest", (event) => { // logged in again, in another tab
+    const area = document.getElementById("messages");
+    if (event.detail.successful && area && area.dataset.told === LOGGED_OUT) { area.replaceChildren(); delete area.dataset.told; }
+  });
   document.addEventListener("htmx:responseError", (event) => {
     const status = event.detail.xhr.status;
-    tell(status === 403 ? "Your role does not allow this, or you were logged out. Reload the page and try again."
+    if (status === 401) {
+      const link = document.createElement("a");
+      link.href = `/login/?next=${encodeURIComponent(location.pathname + location.search)}`;
+      link.textContent = "Log in again";
+      tell(LOGGED_OUT, link);
+      return;
+    }
+    tell(status === 403 ? "Your role does not allow this. Reload the page and try again."
       : status === 404 ? "This is not there any more. Reload the page."
         : "The server could not do this. Try again; if it stays, tell your administrator the time it happened.");
   });
