@@ -86,6 +86,26 @@ def _disk(
             f"“{what}” holds only the changes against another disk (a snapshot); virt-v2v needs whole disks.",
             "Remove the snapshots (or make a full clone) and export again.",
         )
+    file, raw, compression = _file(what, file)
+    controller = controllers.get(item.texts.get("Parent", ""))
+    bus = None
+    if controller is not None:
+        subtype = controller.texts.get("ResourceSubType", "").lower()
+        bus = "nvme" if "nvme" in subtype else BUSES.get(controller.type)
+    return OvfDisk(
+        id=key or resource,
+        href=unquote(raw),
+        raw_href=raw,
+        capacity=_capacity(disk),
+        file_size=int(size) if re.fullmatch(r"\d{1,18}", size := attribute(file, "size") or "") else None,
+        compression=None if compression == "identity" else compression,
+        format=attribute(disk, "format") if disk is not None else None,
+        bus=bus,
+    )
+
+
+def _file(what: str, file: Element | None) -> tuple[Element, str, str]:
+    """A disk's file, its name as written, and its compression.  Raises RefusedError for one that virt-v2v cannot read."""
     raw = attribute(file, "href") if file is not None else None
     if file is None or not raw:
         refuse(
@@ -114,21 +134,7 @@ def _disk(
             "Unknown compression",
             f"“{printable(raw[:200])}” is packed with “{printable(compression)}”; virt-v2v knows gzip only.",
         )
-    controller = controllers.get(item.texts.get("Parent", ""))
-    bus = None
-    if controller is not None:
-        subtype = controller.texts.get("ResourceSubType", "").lower()
-        bus = "nvme" if "nvme" in subtype else BUSES.get(controller.type)
-    return OvfDisk(
-        id=key or resource,
-        href=unquote(raw),
-        raw_href=raw,
-        capacity=_capacity(disk),
-        file_size=int(size) if re.fullmatch(r"\d{1,18}", size := attribute(file, "size") or "") else None,
-        compression=None if compression == "identity" else compression,
-        format=attribute(disk, "format") if disk is not None else None,
-        bus=bus,
-    )
+    return file, raw, compression
 
 
 def _capacity(disk: Element | None) -> int | None:

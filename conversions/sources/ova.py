@@ -105,23 +105,8 @@ def look_at_ova(
     `ovf_name` and `firmware` are what a person has chosen where the OVA leaves it open.  `as_` is where it really is, when
     it is only shown at `path`, and `whole` whether programs may open it there.
     """
-    try:
-        ova = read_ova(path, ovf_name=ovf_name, quick=True)
-        size = sum(member.size for member in ova.members)
-        # Of an upload in a bucket they were compared when it came.
-        if size <= CHECK_NOW and ova.complete and ova.packed in ("tar", "folder") and as_ in (None, path):
-            check_manifest(path, ova)
-        ovf_sha256 = unpacking.sha256_of(path, ova.ovf_name)
-    except OSError as error:
-        raise RefusedError(
-            Problem(
-                "file-unreadable",
-                "This file cannot be read",
-                f"Reading “{path.name}” failed ({error.strerror}).",
-                "Ask your administrator to look at the file.",
-                "administrator",
-            )
-        ) from error
+    # Of an upload in a bucket the checksums were compared when it came.
+    ova, ovf_sha256 = _read(path, ovf_name, compare=as_ in (None, path))
     is_packed = ova.packed not in ("tar", "folder") or ova.compressed
     found = (
         _unseen_finding(ova, _PACKED if is_packed else _IN_BUCKET)
@@ -148,6 +133,26 @@ def look_at_ova(
             settings["scratch"] = _scratch_of_view(ova)
         concerns = concerns if any(c.code in STOPS_VIRT_V2V for c in concerns) else (*concerns, _VIEW)
     return Finding(guest, concerns, found.facts | {"settings": settings})
+
+
+def _read(path: Path, ovf_name: str | None, *, compare: bool) -> tuple[Ova, str]:
+    """The OVA, and its OVF's SHA-256."""
+    try:
+        ova = read_ova(path, ovf_name=ovf_name, quick=True)
+        size = sum(member.size for member in ova.members)
+        if compare and size <= CHECK_NOW and ova.complete and ova.packed in ("tar", "folder"):
+            check_manifest(path, ova)
+        return ova, unpacking.sha256_of(path, ova.ovf_name)
+    except OSError as error:
+        raise RefusedError(
+            Problem(
+                "file-unreadable",
+                "This file cannot be read",
+                f"Reading “{path.name}” failed ({error.strerror}).",
+                "Ask your administrator to look at the file.",
+                "administrator",
+            )
+        ) from error
 
 
 _VIEW = Problem(
