@@ -212,9 +212,9 @@ def test_a_session_that_ends_in_the_middle_costs_nothing(tab: Page, site: Site, 
     reached = path.stat().st_size
     assert reached < copy.stat().st_size
     tab.context.add_cookies(site.cookies("charlie"))
-    page.get_by_role("link", name="Log in again").wait_for(state="detached", timeout=30_000)
     row.get_by_role("button", name="Go on session.ova").click()
     row.get_by_text("You may close this page.", exact=False).wait_for(timeout=60_000)
+    page.get_by_role("link", name="Log in again").wait_for(state="detached", timeout=30_000)
     assert sha256(path) == sha256(copy)
 
 
