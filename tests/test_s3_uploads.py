@@ -1,6 +1,7 @@
 """Uploads that go to a bucket, from the first piece to a queued conversion: nothing of this needs virt-v2v."""
 
 import hashlib
+import json
 import os
 import shutil
 import time
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import EndpointConnectionError
+from django.core.files.uploadedfile import SimpleUploadedFile
 
 from conversions import conductor
 from conversions.bucket import mount, planned
@@ -161,6 +163,24 @@ def test_a_bucket_out_of_reach_loses_nothing_and_pages_go_on(
     run()
     upload = Upload.objects.get()
     assert (upload.state, upload.sha256) == ("ready", hashlib.sha256(data).hexdigest())
+
+
+def test_a_file_that_was_begun_is_known_again_when_the_bucket_is_out_of_reach(
+    sender: Any, s3: Any, disk: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make_tar(members(disk))
+    url = sender.create("web01.ova", len(data))["Location"]
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise EndpointConnectionError(endpoint_url="http://bucket")
+
+    about = {"name": "web01.ova", "size": len(data), "ranges": [[0, 1024]]}
+    sent = {"about": json.dumps(about), "data": SimpleUploadedFile("sketch", data[:1024])}
+    with monkeypatch.context() as patch:
+        patch.setattr("botocore.client.BaseClient._make_api_call", refuse)
+        assert sender.patch(url, 0, data[: 5 * MIB]).status_code == 503
+        response = sender.client.post("/uploads/opinion/", sent)
+    assert response.status_code == 200 and response.json()["again"]["url"] == url
 
 
 def test_an_object_that_somebody_removed_is_told(sender: Any, s3: Any, disk: bytes) -> None:

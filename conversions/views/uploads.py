@@ -1,5 +1,7 @@
 """The pages about uploads: the list with its drop zone, one upload, an opinion before the first byte is sent."""
 
+import contextlib
+import io
 import json
 import tempfile
 import uuid
@@ -293,17 +295,15 @@ def _again(user: Any, name: str, size: int, modified: str, head: bytes) -> dict[
     if upload is None:
         return None
     path = get_store(upload.storage).head(place_of(upload))
-    if path is not None and path.is_file():
-        with path.open("rb") as file:
-            there = file.read(len(head))
-        if not head.startswith(there):  # another file of the same name, size and time
+    # Nothing has come yet, or it goes on to a bucket in this moment.
+    with contextlib.suppress(FileNotFoundError), path.open("rb") if path else io.BytesIO() as file:
+        if not head.startswith(file.read(len(head))):  # another file of the same name, size and time
             return None
-    offset = room.offset_of(upload)
     return {
         "id": str(upload.pk),
         "url": reverse("upload-file", args=[upload.pk]),
         "page": upload.get_absolute_url(),
-        "offset": offset,
+        "offset": room.offset_shown(upload),  # sending asks for it once more
         "state": upload.state,
         "bundle": str(upload.bundle) if upload.bundle else None,
     }
