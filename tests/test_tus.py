@@ -165,6 +165,13 @@ def test_a_method_can_be_overridden(sender: Any) -> None:
     assert response.status_code == 204 and response["Upload-Offset"] == str(len(OVA))
 
 
+@pytest.mark.parametrize("really", ["head", "options"])
+def test_no_method_that_needs_no_csrf_token_stands_for_another(sender: Any, really: str) -> None:
+    url = sender.create("web01.ova", len(OVA))["Location"]
+    getattr(sender.client, really)(url, **TUS, HTTP_X_HTTP_METHOD_OVERRIDE="DELETE")
+    assert Upload.objects.exists()
+
+
 def test_termination_removes_row_and_bytes(sender: Any) -> None:
     url = sender.create("web01.ova", len(OVA))["Location"]
     sender.patch(url, 0, OVA[:5000])
