@@ -213,6 +213,7 @@ def test_pause_and_go_on(site: Site, ova: Path, context: Any, tmp_path: Path) ->
     path = wait(lambda: next(iter(uploads(site, "pause.ova")), None))
     row.get_by_role("button", name="Pause pause.ova").click()
     row.get_by_text("Paused by you").wait_for()
+    assert page.locator("#safe").inner_text().startswith("Nothing is being sent at the moment.")
     time.sleep(1)
     reached = path.stat().st_size
     time.sleep(1)

@@ -63,7 +63,7 @@
       remove.hidden = state === "looking";
       remove.querySelector("span").textContent = word;
       remove.setAttribute("aria-label", `${word} ${this.file.name}`);
-      this.part("bar").hidden = state === "refused" || state === "looking";
+      this.part("bar").hidden = this.part("progress").hidden = state === "refused" || state === "looking";
       safe();
       next();
     }
@@ -238,7 +238,8 @@
     }
 
     // The server reads behind an upload, and may find at the end what nobody could see before.
-    refusedAfterwards() {
+    refusedAfterwards(row) {
+      this.problem({ title: row.dataset.refused, text: row.dataset.why });
       this.show("refused", "Refused");
       this.part("link").querySelector("span").textContent = "See why";
     }
@@ -274,15 +275,18 @@
     let free = AT_ONCE - [...items].filter((item) => item.state === "sending" || item.state === "retrying").length;
     for (const item of items) if (item.state === "waiting" && free-- > 0) item.start();
   };
-  const unfinished = () => [...items].some((item) => ["looking", "waiting", "sending", "retrying", "paused", "stopped"].includes(item.state));
+  const moving = () => [...items].some((item) => ["looking", "waiting", "sending", "retrying"].includes(item.state));
+  const unfinished = () => moving() || [...items].some((item) => ["paused", "stopped"].includes(item.state));
 
   // Said truthfully: a page that is closed sends nothing; what has arrived stays.
   const note = document.getElementById("safe");
   let lock = null;
   const safe = () => {
     note.hidden = [...items].every((item) => item.state === "refused");
-    note.querySelector("[data-part=text]").textContent = unfinished()
-      ? "Keep this page open while it sends. If it is closed, or this computer sleeps, nothing that was sent is lost: open this page again, here or in another browser, and choose the same file. It goes on where it stopped."
+    const later = "open this page again, here or in another browser, and choose the same file. It goes on where it stopped.";
+    note.querySelector("[data-part=text]").textContent = moving()
+      ? `Keep this page open while it sends. If it is closed, or this computer sleeps, nothing that was sent is lost: ${later}`
+      : unfinished() ? `Nothing is being sent at the moment. What was sent is kept: press “Go on”, or ${later}`
       : "You may close this page. Everything that you sent is on the server.";
     note.classList.toggle("pf-m-info", unfinished());
     note.classList.toggle("pf-m-success", !unfinished());
@@ -298,8 +302,11 @@
     } catch { lock = null; }  // only a comfort
   };
   document.body.addEventListener("htmx:afterSettle", () => {
-    const refused = new Set([...document.querySelectorAll("#upload-list tr[data-refused] a")].map((link) => link.href));
-    for (const item of items) if (item.state === "arrived" && refused.has(item.part("link").href)) item.refusedAfterwards();
+    const refused = new Map([...document.querySelectorAll("#upload-list tr[data-refused]")].map((row) => [row.querySelector("a").href, row]));
+    for (const item of items) {
+      const row = item.state === "arrived" && refused.get(item.part("link").href);
+      if (row) item.refusedAfterwards(row);
+    }
   });
   window.addEventListener("beforeunload", (event) => { if (unfinished()) event.preventDefault(); });
   window.addEventListener("online", () => {
