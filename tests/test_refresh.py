@@ -1,12 +1,16 @@
 """The cache of guests: read whole, followed change by change, and what a source in trouble leaves behind."""
 
+import re
+import socket
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.urls import reverse
 from django.utils import timezone
 
 from conversions.models import SavedSource
@@ -166,6 +170,65 @@ def test_a_missing_plugin_is_told_with_what_to_do(saved: SavedSource, tmp_path: 
     assert (last.id, last.state) == ("vddk", "error") and "or choose HTTPS" in last.action
 
 
+@pytest.fixture
+def vddk(saved: SavedSource, tmp_path: Path) -> SavedSource:
+    """With a folder that looks like VMware's."""
+    (tmp_path / "lib64").mkdir()
+    (tmp_path / "lib64" / "libvixDiskLib.so.8").touch()
+    saved.transport, saved.vddk_libdir = "vddk", str(tmp_path)
+    saved.save()
+    return saved
+
+
+@pytest.fixture
+def only_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """PATH has this one alone, and it never ends."""
+
+    def make(name: str) -> None:
+        folder = tmp_path / "programs"
+        folder.mkdir()
+        if name:
+            (folder / name).write_text("#!/bin/sh\nexec /bin/sleep 20\n")
+            (folder / name).chmod(0o755)
+        monkeypatch.setenv("PATH", str(folder))
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("program", "words"), [("", "could not start it: No such file"), ("nbdkit", "had not done it after 0.3 seconds")]
+)
+def test_an_nbdkit_that_is_missing_or_hangs_is_a_step_of_the_page(
+    vddk: SavedSource, only_program: Any, monkeypatch: Any, log_in: Any, alice: Any, program: str, words: str
+) -> None:
+    monkeypatch.setattr(connection, "_NBDKIT_SECONDS", 0.3)
+    client = log_in(alice)
+    only_program(program)
+    answer = client.post(reverse("source-test", args=[vddk.pk]))
+    assert answer.status_code == 200
+    last = answer.context["steps"][-1]
+    assert (last.id, last.state) == ("vddk", "error") and last.action
+    assert words in answer.content.decode()
+
+
+def test_an_ssh_keyscan_that_is_missing_is_told(only_program: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        only_program("")
+        with pytest.raises(RefusedError) as caught:
+            trust.fetch_host_keys("127.0.0.1", server.getsockname()[1])
+    assert caught.value.problem.code == "program-missing" and "ssh-keyscan" in caught.value.problem.text
+
+
+def test_what_to_press_for_trust_stands_on_the_sources_page(saved: SavedSource, log_in: Any, alice: Any) -> None:
+    saved.pin = saved.pin_sha256 = ""
+    saved.save()
+    action = list(connection.test(saved))[-1].action
+    first, last = re.findall("“(.*?)”", action)
+    client = log_in(alice)
+    assert f">{first}</span>" in client.get(reverse("source", args=[saved.pk])).content.decode()
+    assert f">{last}</span>" in client.get(reverse("source-trust", args=[saved.pk])).content.decode()
+
+
 @pytest.mark.parametrize(
     ("typed", "kept"), [("pw\r\n", "pw"), ("pw\n", "pw"), (" pw ", " pw "), ("p\r\nw", None), ("p\nw", None)]
 )
@@ -182,6 +245,22 @@ def test_a_line_end_after_a_password_is_left_away_and_one_inside_refused(
 
 
 # --- Xen ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("program", "code"), [("virsh", "ssh-no-answer"), ("", "program-missing")])
+def test_a_virsh_that_hangs_or_is_missing_is_kept_for_people_to_read_and_not_asked_again(
+    alice: Any, only_program: Any, monkeypatch: pytest.MonkeyPatch, program: str, code: str
+) -> None:
+    monkeypatch.setattr(refresh, "_VIRSH_SECONDS", 0.3)
+    xen = SavedSource.objects.create(
+        kind="xen", name="Xen", owner=alice, host="192.0.2.1", port=22, user="root", transport="ssh",
+        secrets={"key": "k"}, host_keys=[{"type": "t", "key": "k", "fingerprint": "f"}], refresh_requested=timezone.now(),
+    )  # fmt: skip
+    only_program(program)
+    with pytest.raises(CommandError):
+        call_command("refresh_source", str(xen.pk))
+    xen.refresh_from_db()
+    assert xen.refresh_error["code"] == code and xen.refresh_error["action"] and xen.refresh_requested is None
 
 
 @pytest.mark.real

@@ -1,6 +1,7 @@
 """Saved sources: vCenter, ESXi and Xen as servers on the network.
 
 reach.py, trust.py, pinning.py, ssh.py     reaching one within a limit of time, and whether it is the one that a person meant
+programs.py                                programs of this server that are asked about one
 connection.py                              Test connection, step by step
 vsphere*.py, libvirt_uri.py                its language: properties into records, the addresses that virt-v2v wants
 esxi_shell.py, vmx.py, esxi_guests.py      the same of an ESXi host over SSH alone: its files into records

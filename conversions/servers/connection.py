@@ -4,7 +4,6 @@ No step waits for ever (reach.py, vsphere.py), and none changes anything at the 
 """
 
 import re
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,10 +14,12 @@ from pyVmomi import vim, vmodl
 from ..models import SavedSource
 from ..problems import Problem, RefusedError
 from ..sources.ssh_files import ssh_port
-from . import libvirt_uri, ssh, vsphere
+from . import libvirt_uri, programs, ssh, vsphere
 from .esxi_shell import Survey, survey
 from .reach import check_pin, open_port
 from .trust import fetch_certificate
+
+_NBDKIT_SECONDS = 20
 
 State = Literal["ok", "warning", "error", "skipped"]
 
@@ -118,7 +119,8 @@ def _certificate(saved: SavedSource) -> Outcome:
             "certificate-not-trusted-yet",
             "The certificate is not trusted yet",
             f"{saved.host} shows {found.subject}, SHA-256 {found.sha256}.",
-            "Compare it with what the server's administrator says, then press Trust.",
+            "Press “Look at what the server shows” on the source's page, compare it with what the server's administrator "
+            "says, then press “Trust it”.",
         )
     )
 
@@ -192,9 +194,8 @@ def _vddk(libdir: str) -> Outcome:
             ),
             field="vddk_libdir",
         )
-    dump = subprocess.run(
-        ["nbdkit", "vddk", "--dump-plugin", f"libdir={libdir}"], capture_output=True, text=True, timeout=20, check=False
-    )
+    argv = ["nbdkit", "vddk", "--dump-plugin", f"libdir={libdir}"]
+    dump = programs.run(argv, timeout=_NBDKIT_SECONDS, slow=_nbdkit_hangs(libdir))
     if dump.returncode != 0:
         raise RefusedError(
             Problem(
@@ -209,6 +210,20 @@ def _vddk(libdir: str) -> Outcome:
         )
     version = re.search(r"^vddk_library_version=(.*)$", dump.stdout, re.MULTILINE)
     return _ok(f"Library version {version[1]}." if version else "")
+
+
+def _nbdkit_hangs(libdir: str) -> RefusedError:
+    return RefusedError(
+        Problem(
+            "vddk-hangs",
+            "nbdkit does not answer",
+            f"nbdkit was asked to load the VDDK library in {libdir} and had not done it after {_NBDKIT_SECONDS} seconds.",
+            "Check that this folder lies on a disk that answers (a network share may hang), or unpack the library on a "
+            "disk of this server; or choose HTTPS.",
+            "administrator",
+        ),
+        field="vddk_libdir",
+    )
 
 
 def _port_902(host: str) -> Outcome:
@@ -300,10 +315,7 @@ def _nc(saved: SavedSource) -> Outcome:
 
 def _libvirt(saved: SavedSource) -> Outcome:
     uri = libvirt_uri.xen_ssh(saved.user, saved.host, saved.port, saved.libvirt_name)
-    try:
-        done = ssh.with_ssh(saved, ["virsh", "-r", "-c", uri, "list", "--all", "--name"], timeout=40)
-    except subprocess.TimeoutExpired:
-        done = subprocess.CompletedProcess([], 1, "", "no answer within 40 seconds")
+    done = ssh.with_ssh(saved, ["virsh", "-r", "-c", uri, "list", "--all", "--name"], timeout=40)
     if done.returncode != 0:
         raise RefusedError(
             Problem(

@@ -27,6 +27,7 @@ from .vsphere_records import read_records
 #: Problems that stop everything which uses the source, until a person has looked.
 _BLOCKING = ("certificate-changed", "certificate-untrusted", "host-key-changed")
 _WATCHED = ["name", "runtime.powerState", "runtime.host", "config.template", "snapshot"]
+_VIRSH_SECONDS = 120
 _WAIT = 10  #: seconds that the server holds a question for changes
 
 
@@ -160,7 +161,7 @@ def xen_guests(saved: SavedSource) -> list[GuestRecord]:
 
 
 def _virsh(saved: SavedSource, uri: str, command: str) -> str:
-    done = with_ssh(saved, ["virsh", "-q", "-r", "-c", uri, command], timeout=120)
+    done = with_ssh(saved, ["virsh", "-q", "-r", "-c", uri, command], timeout=_VIRSH_SECONDS)
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise RefusedError(

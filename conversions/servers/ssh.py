@@ -18,6 +18,7 @@ from ..agent import shims
 from ..models import SavedSource
 from ..problems import Problem, RefusedError
 from ..sources.ssh_files import ssh_files, ssh_port
+from . import programs
 from .reach import open_port
 from .trust import HostKey, fetch_host_keys
 
@@ -35,7 +36,8 @@ def check_host_key(saved: SavedSource) -> None:
                 "host-key-not-trusted-yet",
                 "The SSH host key is not trusted yet",
                 f"Nobody has confirmed yet that this is {saved.host}.",
-                "Compare the fingerprints with what the host's administrator says, then press Trust.",
+                "Press “Look at what the server shows” on the source's page, compare the fingerprints with what the host's "
+                "administrator says, then press “Trust it”.",
             )
         )
     if not found & pinned or {type for type, _ in pinned - found} & {type for type, _ in found}:
@@ -106,19 +108,13 @@ def _surroundings(saved: SavedSource) -> Iterator[tuple[Path, dict[str, str]]]:
 
 
 def with_ssh(saved: SavedSource, argv: list[str], timeout: float) -> subprocess.CompletedProcess[str]:
-    """Runs a program in whose PATH ssh is the source's own.  Raises RefusedError when SSH itself says no."""
+    """Runs a program in whose PATH ssh is the source's own.
+
+    Raises RefusedError when SSH itself says no, when it does not finish in time, or when there is no such program.
+    """
     with _surroundings(saved) as (_, env):
         program = shutil.which(argv[0], path=env["PATH"]) or argv[0]
-        done = subprocess.run(
-            [program, *argv[1:]],
-            env=env,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
+        done = programs.run([program, *argv[1:]], timeout=timeout, slow=_too_slow(saved), env=env)
     if done.returncode != 0:
         _check(saved, done.stderr)
     return done
@@ -141,9 +137,12 @@ def ask(saved: SavedSource, script: bytes, *, limit: int, timeout: float) -> byt
         file.write_bytes(script)
         target = ["-p", str(ssh_port(saved)), "--", f"{saved.user}@{saved.host}", "sh"]
         with file.open("rb") as stdin:  # a file: a pipe could fill while both sides wait for each other
-            process = subprocess.Popen(
-                ["ssh", *target], env=env, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-            )
+            try:
+                process = subprocess.Popen(
+                    ["ssh", *target], env=env, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+                )
+            except OSError as error:
+                raise programs.cannot_run("ssh", error) from None
             try:
                 out, said = _read(saved, process, limit, time.monotonic() + timeout)
             finally:
@@ -193,7 +192,13 @@ def broke_off(saved: SavedSource, why: str) -> RefusedError:
 
 def _too_slow(saved: SavedSource) -> RefusedError:
     text = f"{saved.host} did not finish in time what v2vweb asked over SSH."
-    return RefusedError(Problem("ssh-no-answer", "No answer", text, "Try again.", "source owner"))
+    check = (
+        "whether libvirtd runs there (systemctl status libvirtd)"
+        if saved.kind == "xen"
+        else "what the host is busy with"
+    )
+    action = f"Try again. If it stays so, ask the host's administrator {check}."
+    return RefusedError(Problem("ssh-no-answer", "No answer", text, action, "source owner"))
 
 
 def _too_much(saved: SavedSource) -> RefusedError:
@@ -205,11 +210,7 @@ def _too_much(saved: SavedSource) -> RefusedError:
 def run(saved: SavedSource, command: str, timeout: float = 30) -> subprocess.CompletedProcess[str]:
     """A command in the shell at the other end.  Raises RefusedError when it cannot be reached or does not finish."""
     target = f"{saved.user}@{saved.host}"
-    try:
-        done = with_ssh(saved, ["ssh", "-p", str(ssh_port(saved)), "--", target, command], timeout)
-    except subprocess.TimeoutExpired:
-        text = f"{saved.host} did not finish within {timeout:.0f} seconds."
-        raise RefusedError(Problem("ssh-no-answer", "No answer", text, "Try again.")) from None
+    done = with_ssh(saved, ["ssh", "-p", str(ssh_port(saved)), "--", target, command], timeout)
     if done.returncode == 255:
         raise refused(saved, done.stderr)
     return done

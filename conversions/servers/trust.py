@@ -8,7 +8,6 @@ import base64
 import binascii
 import hashlib
 import ssl
-import subprocess
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -17,6 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ..problems import Problem, RefusedError
+from . import programs
 from .reach import TIMEOUT, colons, fetch_der, open_port
 
 
@@ -80,13 +80,8 @@ def tls_context(*, pin: str = "", ca: str = "") -> ssl.SSLContext:
 def fetch_host_keys(host: str, port: int, timeout: float = TIMEOUT) -> list[HostKey]:
     """An SSH server's keys, asked by ssh-keyscan."""
     open_port(host, port, timeout).close()
-    scan = subprocess.run(
-        ["ssh-keyscan", "-T", str(int(timeout)), "-p", str(port), "--", host],
-        capture_output=True,
-        text=True,
-        timeout=timeout * 4,
-        check=False,
-    )
+    argv = ["ssh-keyscan", "-T", str(int(timeout)), "-p", str(port), "--", host]
+    scan = programs.run(argv, timeout=timeout * 4, slow=_no_ssh(host, port))
     keys = []
     for line in scan.stdout.splitlines():
         parts = line.split()
@@ -98,13 +93,17 @@ def fetch_host_keys(host: str, port: int, timeout: float = TIMEOUT) -> list[Host
             continue
         keys.append(HostKey(parts[1], parts[2], "SHA256:" + base64.b64encode(digest).decode().rstrip("=")))
     if not keys:
-        raise RefusedError(
-            Problem(
-                "ssh-no-answer",
-                "No SSH there",
-                f"{host} answers on port {port}, but not as an SSH server.",
-                "Check the port, and whether SSH is switched on at that host.",
-            ),
-            field="port",
-        )
+        raise _no_ssh(host, port)
     return sorted(keys, key=lambda key: key.type)
+
+
+def _no_ssh(host: str, port: int) -> RefusedError:
+    return RefusedError(
+        Problem(
+            "ssh-no-answer",
+            "No SSH there",
+            f"{host} answers on port {port}, but not as an SSH server.",
+            "Check the port, and whether SSH is switched on at that host.",
+        ),
+        field="port",
+    )
