@@ -12,7 +12,7 @@ from conversions import planning
 from conversions.conductor import Conductor
 from conversions.models import Conversion, SavedSource
 from conversions.problems import RefusedError
-from conversions.servers import esxi_guests, power, refresh, restarts
+from conversions.servers import esxi_guests, esxi_power, esxi_shell, power, refresh, restarts
 from conversions.states import State
 from tests.fixtures_ssh import EsxiSsh
 from tests.test_conductor import ProbeStandin, RunnerStandin
@@ -90,6 +90,46 @@ def test_one_whose_files_have_moved_is_found_where_they_are(saved_esxi: SavedSou
     finally:
         new.rename(old)
         row.write_text(before)
+
+
+def test_the_datastores_are_walked_through_once_and_again_only_when_the_number_does_not_fit(
+    saved_esxi: SavedSource, web_runs: Path, esxi_ssh: EsxiSsh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    surveys: list[SavedSource] = []
+
+    def counting(saved: SavedSource) -> esxi_shell.Survey:
+        surveys.append(saved)
+        return esxi_shell.survey(saved)
+
+    esxi_power._known.clear()
+    monkeypatch.setattr(esxi_power, "survey", counting)
+    first = power.look(saved_esxi, WEB, None)
+    power.shut_down(saved_esxi, WEB, None)
+    then = power.look(saved_esxi, WEB, None)
+    assert (first.power, then.power, then.vmx, len(surveys)) == ("on", "off", first.vmx, 1)
+    row = esxi_ssh.folder / "guests" / WEB
+    before = row.read_text()
+    row.write_text(before.replace("web 04/web 04.vmx", "other/other.vmx"))  # the number was given to another guest
+    try:
+        assert code(lambda: power.switch_off(saved_esxi, WEB, None)) == "guest-gone" and len(surveys) == 2
+    finally:
+        row.write_text(before)
+
+
+@pytest.mark.parametrize(
+    ("listed", "still"),
+    [
+        ("4  web  [ds] web/web.vmx  debian\n5  db  [ds] db/db.vmx  debian", True),
+        ("5  web  [ds] web/web.vmx  debian", False),
+        ("4  db  [ds] db/db.vmx  debian", False),
+        ("4  [ds] web/web.vmx  [ds] db/db.vmx  debian", False),  # a guest of that name
+        ("4  db  [ds] db/db.vmx  debian\n4  x  [ds] web/web.vmx  in its notes", False),
+        ("4  web  [ds] web/web.vmx  debian\n9  x  [ds] web/web.vmx  in its notes", False),
+        ("", False),
+    ],
+)
+def test_a_number_is_a_files_only_when_nothing_else_says_so(listed: str, still: bool) -> None:
+    assert esxi_shell.is_still(listed, "4", "ds/web/web.vmx") is still
 
 
 def test_a_conversion_shuts_it_down_first_and_starts_it_after_a_cancel(

@@ -108,6 +108,16 @@ def registered(listed: str, files: Iterable[str]) -> dict[str, str]:
     return {path: number for path, number in found if paths[path] == 1 and numbers[number] == 1}
 
 
+def is_still(listed: str, number: str, path: str) -> bool:
+    """Whether the number is this file's and nobody else's.  Nobody has looked which files are there: so a row that names more
+    than this one, or a second row with the number or the file, counts as no."""
+    rows = list[tuple[str, set[str]]]()
+    for line in listed.splitlines():
+        if row := _REGISTERED.match(line):
+            rows.append((row[1], {f"{match[1]}/{match[2]}" for match in _FILE.finditer(f"{line[:_ROW]} ")}))
+    return [row for row in rows if row[0] == number or path in row[1]] == [(number, {path})]
+
+
 def answers(saved: SavedSource, script: str, limit: int, seconds: float) -> list[tuple[str, bytes]]:
     """Runs a script in which `say TEXT` begins an answer: each TEXT with all that was printed after it."""
     mark = secrets.token_hex(8)
