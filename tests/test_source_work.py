@@ -370,6 +370,32 @@ def asked(conversion: Conversion) -> tuple[Conversion, SourceWorker]:
     return conversion, worker
 
 
+def test_what_was_cancelled_while_it_waited_is_forgotten_and_what_waits_is_not(
+    make: Callable[..., Conversion], source: PowerStandin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source_work, "PRUNE", 0.0)
+    source.obeys = False
+    conversion, worker = asked(make(State.QUEUED, shut_down=True))
+    other = make(State.QUEUED, shut_down=True)
+    worker.ready(other)
+    conversion.request_cancel("alice")
+    worker.tick()
+    assert {*worker._looks, *worker._next, *worker._asked} == {(other.pk, 1)}
+
+
+def test_a_guest_that_was_started_again_is_forgotten(make: Callable[..., Conversion], source: PowerStandin) -> None:
+    source.power, source.error = "off", RefusedError(Problem("no-answer", "No answer", "Nobody there."))
+    conversion, worker = make(State.FAILED, start_again=True), SourceWorker()
+    owed = SourceWork.objects.create(conversion=conversion, attempt=1, asked=timezone.now(), restart="owed")
+    kept = worker.restarts
+    until(lambda: kept._tries == {owed.pk: 1}, worker)
+    source.error = None
+    kept._next.clear()
+    until(lambda: work(conversion).restart == "done", worker)
+    worker.tick()
+    assert (kept._tries, kept._next, kept._going) == ({}, {}, {})
+
+
 def work_asked(conversion: Conversion) -> bool:
     return SourceWork.objects.filter(conversion=conversion).exclude(asked=None).exists()
 

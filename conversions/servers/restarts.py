@@ -42,7 +42,9 @@ class Restarts:
             attempt=F("conversion__attempt"),
             conversion__state__in=[State.FAILED, State.CANCELLED, State.LOST],
         ).select_related("conversion")
-        for work in owed.defer("conversion__secrets"):
+        works = list(owed.defer("conversion__secrets"))
+        self._prune({work.pk for work in works})
+        for work in works:
             future = self._going.get(work.pk)
             if future is None:
                 if time.monotonic() >= self._next.get(work.pk, 0.0):
@@ -50,6 +52,12 @@ class Restarts:
             elif future.done():
                 del self._going[work.pk]
                 self._conclude(work, future)
+
+    def _prune(self, owed: set[int]) -> None:
+        """Nobody asks any more for what is done, or was taken on by a retry."""
+        self._next = {pk: when for pk, when in self._next.items() if pk in owed}
+        self._tries = {pk: tries for pk, tries in self._tries.items() if pk in owed}
+        self._going = {pk: future for pk, future in self._going.items() if pk in owed or not future.done()}
 
     def _begin(self, work: SourceWork) -> None:
         plan = work.conversion.plan

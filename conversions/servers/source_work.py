@@ -19,12 +19,13 @@ from ..plan import Plan
 from ..problems import Problem, RefusedError
 from ..scheduler import Power
 from ..sources import get_source
-from ..states import State
+from ..states import ACTIVE, State
 from . import power
 from .power_answers import Seen
 from .restarts import Restarts
 from .source_steps import beside, guest_of, minutes, name_of, note
 
+PRUNE = 60.0  #: seconds between two looks for what is over
 PAUSE = 3.0  #: seconds between two looks at a guest that is shutting down
 _PATIENCE = timedelta(minutes=2)  #: after which a guest that is shutting down does not keep the next from it
 #: What may be over in a moment: a guest that is shutting down is looked at again.
@@ -64,9 +65,20 @@ class SourceWorker:
         self._looks: dict[tuple[int, int], Future[Seen | None]] = {}  #: (conversion, attempt) -> a step under way
         self._next: dict[tuple[int, int], float] = {}  #: when to look again
         self._asked: set[tuple[int, int]] = set()  #: asked to shut down by this process
+        self._prune_at = 0.0
 
     def tick(self) -> None:
         self.restarts.tick()
+        if time.monotonic() >= self._prune_at:
+            self._prune_at = time.monotonic() + PRUNE
+            self._prune()
+
+    def _prune(self) -> None:
+        """Forgets conversions that ended while they waited, about which nobody asks again."""
+        if known := {*self._looks, *self._next, *self._asked}:
+            rows = Conversion.objects.filter(state__in=[State.QUEUED, *ACTIVE], pk__in={pk for pk, _ in known})
+            for key in known - set(rows.values_list("pk", "attempt")):
+                self._forget(key)
 
     def powers(self, queued: list[Conversion]) -> dict[int, tuple[Power, str]]:
         """Of those whose guest is to be shut down first: how far that is, and what it waits for in words."""
