@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from conversions.models import SavedSource
 from conversions.problems import RefusedError
-from conversions.servers import connection, power, refresh, trust, vsphere
+from conversions.servers import connection, power, refresh, refreshers, trust, vsphere
 from conversions.servers.refreshers import Refreshers
 from conversions.source_forms import SourceForm
 from tests.fixtures_ssh import XenHost
@@ -357,3 +357,31 @@ def test_a_program_that_breaks_at_once_is_not_started_in_a_storm(
     for _ in range(5):
         keeper.tick()
     assert started == [str(plain.pk)]
+
+
+@pytest.mark.parametrize(("code", "words"), [(1, "ended with 1"), (-9, "longer than 15 minutes")])
+def test_a_read_that_breaks_without_a_word_is_told_and_not_asked_for_for_ever(
+    plain: SavedSource, started: list[str], monkeypatch: pytest.MonkeyPatch, code: int, words: str
+) -> None:
+    monkeypatch.setattr(ProcessOfTheTest, "poll", lambda self: code)
+    monkeypatch.setattr(refreshers, "_PAUSE", 0.0)
+    SavedSource.objects.update(refresh_requested=timezone.now())
+    keeper = Refreshers()
+    for _ in range(3):
+        keeper.tick()
+    assert started == [str(plain.pk)]
+    plain.refresh_from_db()
+    assert plain.refresh_requested is None and words in plain.refresh_error["text"]
+
+
+def test_a_request_that_came_after_the_broken_read_began_is_still_answered(
+    plain: SavedSource, started: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ProcessOfTheTest, "poll", lambda self: 1)
+    monkeypatch.setattr(refreshers, "_PAUSE", 0.0)
+    SavedSource.objects.update(refresh_requested=timezone.now())
+    keeper = Refreshers()
+    keeper.tick()
+    SavedSource.objects.update(refresh_requested=timezone.now())
+    keeper.tick()
+    assert started == [str(plain.pk)] * 2

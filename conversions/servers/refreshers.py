@@ -1,16 +1,18 @@
 """Keeps the caches of saved sources fresh: one process for each source that somebody asked for or looks at."""
 
 import logging
+import signal
 import subprocess
 import sys
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db.models import Q
 from django.utils import timezone
 
 from ..models import SavedSource
+from ..problems import Problem
 from .refresh import tells_changes
 
 logger = logging.getLogger(__name__)
@@ -28,11 +30,16 @@ class Refreshers:
         self._running: dict[int, subprocess.Popen[bytes]] = {}  #: by source
         self._begun: dict[int, float] = {}  #: source -> when its last process was started
 
+        self._for: dict[int, datetime | None] = {}  #: source -> the request that it was started for
+
     def tick(self) -> None:
         now = timezone.now()
         for pk, process in list(self._running.items()):
-            if process.poll() is not None:
+            code = process.poll()
+            if code is not None:
                 del self._running[pk]
+                if code:
+                    self._broke(pk, code)
         wanted = SavedSource.objects.filter(blocked__isnull=True).filter(
             Q(refresh_requested__isnull=False)
             | Q(viewed__gt=now - _LOOKED_AT, refreshed__isnull=False, refresh_error__isnull=True)
@@ -51,8 +58,23 @@ class Refreshers:
         if not saved.refresh_requested and not tells_changes(saved):
             return
         argv = [sys.executable, str(settings.BASE_DIR / "manage.py"), "refresh_source", str(saved.pk), "--watch"]
-        self._begun[saved.pk] = time.monotonic()
+        self._begun[saved.pk], self._for[saved.pk] = time.monotonic(), saved.refresh_requested
         self._running[saved.pk] = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
+
+    def _broke(self, pk: int, code: int) -> None:
+        """A read that ended without a word of its own would be asked for again and again: people are told instead."""
+        why = "It took longer than 15 minutes." if code == -signal.SIGKILL else f"The program ended with {code}."
+        problem = Problem(
+            "refresh-broke",
+            "The list of guests could not be read",
+            f"{why} The list that is shown is the last one that was read.",
+            "Press “Refresh” to try again. If it fails again, tell your administrator to look at the conductor's log.",
+            "administrator",
+        )
+        asked = self._for.get(pk)
+        rows = SavedSource.objects.filter(pk=pk, refresh_requested=asked) if asked else SavedSource.objects.none()
+        if rows.update(refresh_error=problem.as_dict(), refresh_requested=None):
+            logger.error("reading the guests of source %s ended with %s", pk, code)
 
     def stop(self) -> None:
         for process in self._running.values():

@@ -164,7 +164,7 @@ def trust_page(request: HttpRequest, saved: SavedSource) -> HttpResponse:
         context["problem"] = Problem(
             "shown-another",
             "The server shows something else now",
-            "Between showing it to you and your press of Trust it has changed. Nothing was trusted.",
+            "Between showing it to you and your pressing “Trust it” it has changed. Nothing was trusted.",
             "Look at what is shown now, and ask the server's administrator why it changes.",
         )
         return render(request, "conversions/sources/trust.html", context, status=409)
