@@ -68,11 +68,12 @@ class LocalStore(Store):
                     at = self._copy(body.fd, fd, at, end)
                 while at < end and (data := body.read(min(PIECE, end - at))):
                     at = self._write(fd, data, at)
-            if at == place.size or at // SYNC_EVERY > offset // SYNC_EVERY:
+            whole = at == place.size or at // SYNC_EVERY > offset // SYNC_EVERY
+            if whole:
                 os.fdatasync(fd)
-            else:
-                start_writing(self.path(place), offset, at)
-            return at
+        if not whole:  # not before the file is closed: the two would wait for each other
+            start_writing(self.path(place), offset, at)
+        return at
 
     @staticmethod
     def _copy(source: int, fd: int, at: int, end: int) -> int:
