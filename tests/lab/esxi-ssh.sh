@@ -8,13 +8,13 @@
 #
 # GUEST is registered as number 4 and shut down.  A second guest lies there only, registered nowhere, with a snapshot and a
 # strange name.  Needs root, qemu-img and what sshd.sh needs.  IMAGE is a raw disk; it becomes GUEST-flat.vmdk and is only read.
-# The sshd has a /vmfs of its own that nobody else sees; only the empty folder /vmfs is there for all, until it stops.
+# The sshd has a /vmfs of its own that nobody else sees; only the empty folder /vmfs is there for all, and stays: with it the
+# kernel would take away what other such hosts have mounted on it.
 set -euo pipefail
 here=$(dirname "$(realpath "$0")") dir=$(realpath -m "$2")
 case $1 in
 stop)
     [ -e "$dir/sshd.pid" ] && kill "$(cat "$dir/sshd.pid")" || true
-    rmdir /vmfs 2>/dev/null || true
     exit
     ;;
 start)
