@@ -272,6 +272,13 @@ def test_cancelling_asks_the_agent_and_waits_for_its_end(queue: Callable[..., Co
     assert fresh(conversion).receipt["removed"] == ["half a disk"]
 
 
+def test_a_cancel_in_the_moment_of_the_start_is_not_lost(queue: Callable[..., Conversion]) -> None:
+    conversion = running(queue)
+    conversion.state = State.QUEUED  # as somebody has just read it
+    assert conversion.request_cancel("ann")
+    assert conversion.state == fresh(conversion).state == State.CANCELLING
+
+
 def test_a_cancel_that_came_too_late_is_a_success(queue: Callable[..., Conversion]) -> None:
     conversion = running(queue)
     conversion.request_cancel("ann")

@@ -133,23 +133,28 @@ class Conversion(models.Model):
     def request_cancel(self, actor: str) -> bool:
         """Asks for the end of this conversion; False when it had ended or moved on meanwhile."""
         if self.state == State.QUEUED:
-            with transaction.atomic():
-                won = self.move(
-                    State.CANCELLED,
-                    actor=actor,
-                    why="cancelled before it started",
-                    waiting_for="",
-                    cancel_requested_by=actor,
-                    ended=timezone.now(),
-                )
-                # Asked for when the row is ours: the conductor may have asked the guest to shut down a moment ago.
-                if won and (told := self.told_at_source()):
-                    self.receipt = {"removed": [], "kept": [], "source": told}
-                    Conversion.objects.filter(pk=self.pk).update(receipt=self.receipt)
-            return won
+            if self._cancel_queued(actor):
+                return True
+            self.refresh_from_db(fields=["state", "attempt"])  # it may have been started this very moment
         if self.state == State.RUNNING:
             return self.move(State.CANCELLING, actor=actor, why="cancel requested", cancel_requested_by=actor)
         return False
+
+    def _cancel_queued(self, actor: str) -> bool:
+        with transaction.atomic():
+            won = self.move(
+                State.CANCELLED,
+                actor=actor,
+                why="cancelled before it started",
+                waiting_for="",
+                cancel_requested_by=actor,
+                ended=timezone.now(),
+            )
+            # Asked for when the row is ours: the conductor may have asked the guest to shut down a moment ago.
+            if won and (told := self.told_at_source()):
+                self.receipt = {"removed": [], "kept": [], "source": told}
+                Conversion.objects.filter(pk=self.pk).update(receipt=self.receipt)
+        return won
 
     def told_at_source(self) -> list[str]:
         """What was done at the source in this attempt: for the receipt."""
